@@ -1,1 +1,40 @@
-//! Placeholder while the workspace is laid out.
+//! The nouns of Holm: ids, resources, roles, offers, tasks, agents, frameworks. Arithmetic and validation only.
+//!
+//! Everything here is plain data that any other crate may hold. Nothing here reads a clock, a file or a socket, and a
+//! value that exists has passed the checks of its type.
+
+mod agent;
+mod amount;
+mod batch;
+mod digest;
+mod framework;
+mod id;
+mod name;
+mod offer;
+mod principal;
+mod ranges;
+mod resources;
+mod resources_text;
+mod role;
+mod secret;
+mod status;
+mod task;
+mod time;
+
+pub use agent::{AgentInfo, Attributes, BootId, Capabilities, Incarnation};
+pub use amount::{Amount, ParseAmountError, ResourceName};
+pub use batch::{Launch, LaunchError, MAX_BATCH_TASKS, TaskRange};
+pub use digest::{Digest, ParseDigestError};
+pub use framework::{FrameworkInfo, FrameworkInfoError, MAX_FAILOVER_TIMEOUT};
+pub use id::{AgentId, ClusterId, Epoch, FrameworkId, OfferId, ParseIdError, RunnerId};
+pub use name::{BatchId, MAX_NAME_BYTES, NameError, TaskId};
+pub use offer::{DEFAULT_REFUSE, MAX_REFUSE, Offer, Refusal};
+pub use principal::{Action, Principal};
+pub use ranges::Ranges;
+pub use resources::{Quantity, Resources, ResourcesError};
+pub use resources_text::ParseResourcesError;
+pub use role::{Role, RoleError};
+pub use secret::{ParseSecretError, Secret, SecretHash};
+pub use status::{Reason, Source, TaskState, TaskStatus, TransitionError, Update, Usage};
+pub use task::{DirectoryGrant, InputFile, Limits, TaskKind, TaskSpec, TaskSpecError};
+pub use time::Time;

@@ -1,0 +1,43 @@
+//! What an agent says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Resources;
+
+/// Free-form facts about an agent, passed through in offers: `rack:a`, `arch:x86_64`. At most 128, each side at most 256 bytes.
+pub type Attributes = BTreeMap<Arc<str>, Arc<str>>;
+
+/// Optional abilities of a peer, by name; unknown names are ignored.
+pub type Capabilities = BTreeSet<Arc<str>>;
+
+/// One run of a host's kernel, as the operating system names it. A changed boot id means that every process has died.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootId(pub Arc<str>);
+
+/// One life of an agent's status logs: a fresh number whenever earlier entries may be lost (a new data directory, a
+/// reboot, a truncated checkpoint). Sequence numbers count within one incarnation and one framework.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an agent offers and where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentInfo {
+    /// The host's name, for people.
+    pub hostname: Arc<str>,
+    /// Everything the agent has to offer, reserve already taken off.
+    pub resources: Resources,
+    /// Facts that frameworks may choose by.
+    pub attributes: Attributes,
+    /// What the agent can do beyond the base protocol.
+    pub capabilities: Capabilities,
+    /// The agent's software version.
+    pub version: Arc<str>,
+}

@@ -1,0 +1,229 @@
+//! What a framework asks an agent to run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Digest, ResourceName, Resources};
+
+/// What kind of guest a task is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskKind {
+    /// A WASI program that runs to completion: a core `wasip1` module or a `wasip2` component.
+    #[default]
+    Command,
+}
+
+/// A blob that the task finds at a path of its sandbox, read-only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InputFile {
+    /// The blob.
+    pub digest: Digest,
+    /// Where the guest finds it: a relative path without `.` and `..`, at most 512 bytes.
+    pub path: Arc<str>,
+}
+
+/// A directory of the agent's host that the task may open, if the agent's operator allowed a prefix of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirectoryGrant {
+    /// The absolute path on the agent's host.
+    pub host: Arc<str>,
+    /// Where the guest finds it.
+    pub guest: Arc<str>,
+    /// Whether the task may write there.
+    pub writable: bool,
+}
+
+/// Ceilings whose excess ends a task. Memory is limited by the task's `mem` resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Units of fuel, about one per Wasm instruction; none is unlimited (fuel is still counted).
+    pub fuel: Option<u64>,
+    /// Wall time from the first instruction; none is unlimited.
+    pub deadline: Option<Duration>,
+    /// Bytes of stdout and stderr together that are kept; the rest is dropped and counted. None is the agent's default.
+    pub output_bytes: Option<u64>,
+}
+
+/// The template of a launch: everything but the task ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// What kind of guest.
+    pub kind: TaskKind,
+    /// The module's blob.
+    pub module: Digest,
+    /// Arguments after the program's name.
+    pub args: Vec<Arc<str>>,
+    /// The environment.
+    pub env: BTreeMap<Arc<str>, Arc<str>>,
+    /// Input files.
+    pub files: Vec<InputFile>,
+    /// Host directories.
+    pub directories: Vec<DirectoryGrant>,
+    /// What each task (each slot of a batch) holds while it runs. `mem` is required: it is the memory limit.
+    pub resources: Resources,
+    /// Ceilings.
+    pub limits: Limits,
+    /// Fixes the guest's randomness and clocks, so that a run can be repeated exactly.
+    pub seed: Option<u64>,
+    /// Uninterpreted key-value pairs.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// Why a task was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TaskSpecError {
+    /// The task asks for no memory or no CPU.
+    #[error("task asks for no {0}; every task needs some")]
+    Missing(ResourceName),
+    /// Too many of something.
+    #[error("task has {count} {what}; the limit is {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many, or how many bytes.
+        count: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// A guest path is absolute, leaves the sandbox, or is too long.
+    #[error("{field} {path:?} is not a relative path of at most 512 bytes without \".\", \"..\" and empty parts")]
+    Path {
+        /// Which field.
+        field: &'static str,
+        /// The path.
+        path: String,
+    },
+    /// Two inputs have the same guest path.
+    #[error("the guest path {0:?} is given twice")]
+    DuplicatePath(String),
+    /// A host directory is not an absolute path without `..`.
+    #[error("directory {0:?} is not an absolute path without \"..\"")]
+    HostPath(String),
+    /// A string has a NUL byte, or an environment key is empty or has `=`.
+    #[error("{0} has a NUL byte, or an environment name is empty or has \"=\"")]
+    Text(&'static str),
+    /// A limit of zero.
+    #[error("limit {0} is zero; leave it out for no limit")]
+    ZeroLimit(&'static str),
+}
+
+const MAX_TEXT_BYTES: usize = 128 << 10;
+const MAX_ENTRIES: usize = 4096;
+const MAX_GRANTS: usize = 1024;
+
+impl TaskSpec {
+    /// Checks every field against its limit.
+    ///
+    /// # Errors
+    /// The first limit that does not hold.
+    pub fn validate(&self) -> Result<(), TaskSpecError> {
+        for name in [ResourceName::Cpus, ResourceName::Mem] {
+            if self.resources.scalar(&name).0 == 0 {
+                return Err(TaskSpecError::Missing(name));
+            }
+        }
+        check_count("arguments", self.args.len(), MAX_ENTRIES)?;
+        check_count("environment variables", self.env.len(), MAX_ENTRIES)?;
+        check_count("labels", self.labels.len(), 64)?;
+        check_count("input files", self.files.len(), MAX_GRANTS)?;
+        check_count("directories", self.directories.len(), 64)?;
+        self.validate_text()?;
+        self.validate_paths()?;
+        for (what, zero) in
+            [("fuel", self.limits.fuel == Some(0)), ("deadline", self.limits.deadline == Some(Duration::ZERO))]
+        {
+            if zero {
+                return Err(TaskSpecError::ZeroLimit(what));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_text(&self) -> Result<(), TaskSpecError> {
+        let env_bytes: usize = self.env.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let label_bytes: usize = self.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let bytes = self.args.iter().map(|arg| arg.len()).sum::<usize>() + env_bytes + label_bytes;
+        check_count("bytes of arguments, environment and labels", bytes, MAX_TEXT_BYTES)?;
+        if self.args.iter().any(|arg| arg.contains('\0')) {
+            return Err(TaskSpecError::Text("an argument"));
+        }
+        let bad_key = |key: &Arc<str>| key.is_empty() || key.contains(['=', '\0']);
+        if self.env.iter().any(|(key, value)| bad_key(key) || value.contains('\0')) {
+            return Err(TaskSpecError::Text("the environment"));
+        }
+        Ok(())
+    }
+
+    fn validate_paths(&self) -> Result<(), TaskSpecError> {
+        let mut seen = std::collections::BTreeSet::new();
+        let files = self.files.iter().map(|file| ("file", &file.path));
+        let directories = self.directories.iter().map(|grant| ("directory", &grant.guest));
+        for (field, path) in files.chain(directories) {
+            if !is_guest_path(path) {
+                return Err(TaskSpecError::Path { field, path: path.chars().take(128).collect() });
+            }
+            if !seen.insert(path) {
+                return Err(TaskSpecError::DuplicatePath(path.to_string()));
+            }
+        }
+        let plain =
+            |host: &str| host.starts_with('/') && !host.contains('\0') && host.split('/').all(|part| part != "..");
+        match self.directories.iter().find(|grant| !plain(&grant.host) || grant.host.len() > 4096) {
+            Some(grant) => Err(TaskSpecError::HostPath(grant.host.chars().take(128).collect())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_count(what: &'static str, count: usize, limit: usize) -> Result<(), TaskSpecError> {
+    if count > limit { Err(TaskSpecError::TooMany { what, count, limit }) } else { Ok(()) }
+}
+
+fn is_guest_path(path: &str) -> bool {
+    let part_ok = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= 255;
+    path.len() <= 512 && !path.chars().any(char::is_control) && path.split('/').all(part_ok)
+}
+
+impl Default for Digest {
+    fn default() -> Digest {
+        Digest([0; 32])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> TaskSpec {
+        TaskSpec { resources: "cpus:0.1;mem:16MiB".parse().unwrap(), ..TaskSpec::default() }
+    }
+
+    #[test]
+    fn a_task_needs_cpu_and_memory() {
+        assert_eq!(spec().validate(), Ok(()));
+        let none = TaskSpec { resources: "cpus:1".parse().unwrap(), ..spec() };
+        assert_eq!(none.validate(), Err(TaskSpecError::Missing(ResourceName::Mem)));
+    }
+
+    #[test]
+    fn paths_that_leave_the_sandbox_are_refused() {
+        for path in ["/etc/passwd", "../x", "a/../b", "a//b", "", ".", "a\0b", &"x".repeat(513)] {
+            let file = InputFile { digest: Digest::default(), path: path.into() };
+            assert!(TaskSpec { files: vec![file], ..spec() }.validate().is_err(), "{path:?} passed");
+        }
+        let grant =
+            |host: &str, guest: &str| DirectoryGrant { host: host.into(), guest: guest.into(), writable: false };
+        for bad in [grant("data", "data"), grant("/data/../etc", "data"), grant("/data", "../data")] {
+            assert!(TaskSpec { directories: vec![bad], ..spec() }.validate().is_err());
+        }
+        let twice = vec![grant("/a", "data"), grant("/b", "data")];
+        assert!(TaskSpec { directories: twice, ..spec() }.validate().is_err());
+    }
+
+    #[test]
+    fn oversized_texts_are_refused_with_the_limit() {
+        let spec = TaskSpec { args: vec!["x".repeat(200 << 10).into()], ..spec() };
+        assert!(spec.validate().unwrap_err().to_string().contains("131072"));
+    }
+}
