@@ -4,6 +4,7 @@
 //! value that exists has passed the checks of its type.
 
 mod agent;
+mod agent_link;
 mod amount;
 mod batch;
 mod digest;
@@ -13,15 +14,19 @@ mod name;
 mod offer;
 mod principal;
 mod ranges;
+mod records;
 mod resources;
 mod resources_text;
 mod role;
+mod runner_link;
+mod scheduler;
 mod secret;
 mod status;
 mod task;
 mod time;
 
 pub use agent::{AgentInfo, Attributes, BootId, Capabilities, Incarnation};
+pub use agent_link::{Registration, ToAgent, ToMaster};
 pub use amount::{Amount, ParseAmountError, ResourceName};
 pub use batch::{Launch, LaunchError, MAX_BATCH_TASKS, TaskRange};
 pub use digest::{Digest, ParseDigestError};
@@ -31,9 +36,12 @@ pub use name::{BatchId, MAX_NAME_BYTES, NameError, TaskId};
 pub use offer::{DEFAULT_REFUSE, MAX_REFUSE, Offer, Refusal};
 pub use principal::{Action, Principal};
 pub use ranges::Ranges;
+pub use records::{AgentRecord, ClusterRecord, FrameworkRecord};
 pub use resources::{Quantity, Resources, ResourcesError};
 pub use resources_text::ParseResourcesError;
 pub use role::{Role, RoleError};
+pub use runner_link::{FromRunner, Prepared, PreparedDirectory, RunnerReport, ToRunner, WorkId};
+pub use scheduler::{BatchReport, Call, MAX_MESSAGE_BYTES, SchedulerEvent, StatusRun, Subscribe};
 pub use secret::{ParseSecretError, Secret, SecretHash};
 pub use status::{Reason, Source, TaskState, TaskStatus, TransitionError, Update, Usage};
 pub use task::{DirectoryGrant, InputFile, Limits, TaskKind, TaskSpec, TaskSpecError};
