@@ -1,2 +1,82 @@
-//! x
-fn main(){}
+//! The project's own commands: `cargo xtask demo | test | setup | tidy`.
+
+mod setup;
+mod steps;
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use steps::Cargo;
+
+/// Builds, checks and shows Holm.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask demo                        build, then show a cluster with two frameworks
+  cargo xtask demo --input docs --keep    over your own text files; the cluster stays up
+  cargo xtask test                        all that continuous integration checks
+  CI=true cargo xtask test                the same, refusing to change a Cargo.lock
+  cargo xtask tidy                        only the rules about the source itself";
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the release binary and run `holm demo`; arguments are passed on
+    Demo {
+        /// Arguments for `holm demo` (see `cargo xtask demo -- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Install what is missing, then format, lints, tests and documentation; stops at the first failure
+    #[command(after_help = "Example:\n  cargo xtask test\n\nCI=true adds --locked. CARGO_TARGET_DIR is honoured.")]
+    Test,
+    /// Install the Rust targets and components the build needs, where they are missing
+    #[command(after_help = "Example:\n  cargo xtask setup")]
+    Setup,
+    /// Check the source against the rules of the house: dependency arrows, budgets, headers, banned words
+    #[command(after_help = "Example:\n  cargo xtask tidy")]
+    Tidy,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let cargo = Cargo::from_env(root()?)?;
+    match cli.task {
+        Task::Demo { args } => demo(&cargo, &args),
+        Task::Test => {
+            steps::run("setup", || setup::install_missing(&cargo))?;
+            steps::run_all(steps::test_plan(&cargo))
+        }
+        Task::Setup => setup::install_missing(&cargo),
+        Task::Tidy => steps::run_all(vec![steps::tidy(&cargo)]),
+    }
+}
+
+/// The checkout this was built from.
+fn root() -> Result<PathBuf> {
+    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let root = parent.context("xtask lies below the root of the checkout")?;
+    if !root.join("Cargo.toml").is_file() {
+        bail!("the checkout this was built from is gone: {}", root.display());
+    }
+    Ok(root.to_owned())
+}
+
+/// The guests are built by the build script of `holm-test-programs`, so one build makes everything. Does not return when `holm` starts:
+/// ctrl-C and the exit code are then between the caller and the demo.
+fn demo(cargo: &Cargo, args: &[String]) -> Result<()> {
+    setup::install_missing(cargo)?;
+    steps::run_all(vec![cargo.step("build", "build", &["--release", "-p", "holm-cli"])])?;
+    let binary = cargo.target_dir()?.join("release/holm");
+    let failed = Command::new(&binary).arg("demo").args(args).exec();
+    Err(failed).with_context(|| format!("start {}", binary.display()))
+}
