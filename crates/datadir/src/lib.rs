@@ -1,8 +1,13 @@
-//! A daemon's data directory: one process at a time, bound to the machine and the place it was made in.
+//! A daemon's data directory: one process at a time, bound to the machine and the place it was made in; and the store
+//! of blobs that masters and agents keep in theirs.
 //!
 //! An agent's or master's directory is its identity. Two processes on one directory would corrupt it; a copy of it on a
 //! second machine (or beside the first) would be two daemons with one identity. Both are refused here, before anything
 //! in the directory is read.
+
+mod blobs;
+
+pub use blobs::{BlobInfo, BlobStore, Incoming, StoreError, digest_of};
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};

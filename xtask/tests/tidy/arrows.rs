@@ -18,16 +18,16 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("agent", &["model"]),
     ("session", &["model"]),
     // docs/adr/0001-datadir-crate.md
-    ("datadir", &[]),
+    ("datadir", &["model"]),
     ("coordination", &["session", "proto", "datadir", "model"]),
     ("runtime", &["model"]),
     // `runtime` only behind the feature `policy`.
-    ("masterd", &["master", "coordination", "proto", "model", "runtime?"]),
+    ("masterd", &["master", "coordination", "proto", "datadir", "model", "runtime?"]),
     ("agentd", &["agent", "session", "runtime", "proto", "datadir", "model"]),
     ("sdk", &["session", "proto", "model"]),
     ("host", &["sdk", "runtime", "model"]),
     // The demo embeds its guests.
-    ("cli", &["masterd", "agentd", "sdk", "host", "proto", "model", "test-programs"]),
+    ("cli", &["masterd", "agentd", "sdk", "host", "proto", "datadir", "model", "test-programs"]),
     ("sim", &["master", "agent", "session", "allocator", "model"]),
     ("test-programs", &[]),
     ("xtask", &[]),
