@@ -1,1 +1,43 @@
-//! Placeholder while the workspace is laid out.
+//! Decides who is offered what: weighted dominant resource fairness (DRF) across roles, then across the frameworks of a
+//! role. Pure bookkeeping: it proposes [`Grant`]s and never sends them, and time is passed in.
+//!
+//! # The rule
+//! A role's *dominant share* is the largest fraction it holds of any scalar resource of the cluster; what is offered
+//! counts as held. Whoever has the smallest share divided by its weight is next; among equals, who was granted less
+//! often; then the smaller name. Frameworks of a role follow the same rule with equal weights. A grant is all that is
+//! free on one agent and is charged at once, so that the next decision of the same run already sees it. A framework that
+//! uses a part and returns the rest is thereby asked again only when its share is the smallest: this is how task-sized
+//! DRF comes out of agent-sized offers.
+//!
+//! # Work is proportional to what changed
+//! [`Allocator::allocate`] visits *candidates* only: agents on which something became free for anyone, and pairs of an
+//! agent and a framework that stopped refusing it (subscribed, revived, a filter ran out). What is free on any other agent
+//! is known to be refused by everybody, and [`Allocator::check`] proves it.
+//!
+//! A framework that returns everything without a filter is offered the same again in the next run, for as long as its
+//! share is the smallest. That is what it asked for; the master bounds the cost by running once per coalesced batch of
+//! events instead of once per event.
+//!
+//! # What is left open
+//! Nodes form a tree of any depth (module `tree`). For now each role, whatever its path, is a child of the root; hierarchy
+//! hangs `a/b` below `a`, quotas and reservations bound what a node may be granted, and none of it changes the interface.
+
+mod allocator;
+mod candidates;
+mod check;
+mod error;
+mod filters;
+mod ledger;
+mod options;
+mod report;
+mod run;
+mod scalars;
+mod share;
+mod tree;
+
+pub use allocator::Allocator;
+pub use check::Violation;
+pub use error::{AgentError, ChargeError, FrameworkError, ReleaseError};
+pub use options::Options;
+pub use report::{Dominant, FrameworkShare, RoleShare};
+pub use run::Grant;
