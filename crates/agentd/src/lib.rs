@@ -1,1 +1,32 @@
-//! Placeholder while the workspace is laid out.
+//! The agent daemon and the runner process: the shells around [`holm_agent`].
+//!
+//! | file | what happens there |
+//! |---|---|
+//! | `daemon.rs` | the agent's loop: events in, effects out |
+//! | `control.rs` | the control stream to whichever master leads |
+//! | `bulk.rs`, `answer.rs` | logs and sandbox files for those who ask; blobs for the agent |
+//! | `prepare.rs`, `native.rs`, `grants.rs` | from a launch to something that can run |
+//! | `checkpoint.rs` | what survives the agent's death |
+//! | `runners.rs` | starting, finding again and ending runner processes |
+//! | `runner/` | the runner process: the run queue, sandboxes, output |
+//! | `log/` | the output log that a runner writes and the agent reads |
+
+mod answer;
+mod bulk;
+mod checkpoint;
+mod control;
+mod daemon;
+mod grants;
+mod link;
+mod log;
+mod machine;
+mod native;
+mod prepare;
+mod process;
+pub mod runner;
+mod runners;
+mod sandbox;
+
+pub use daemon::{AgentError, Options, run};
+pub use grants::AllowError;
+pub use machine::{boot_clock, detect_attributes, detect_resources, divide, hostname};

@@ -1,0 +1,450 @@
+//! The agent's loop: one task owns the core, hands it what happens, and performs what it decides, in order.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, SessionId};
+use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
+use holm_model::{
+    AgentInfo, Attributes, Capabilities, FrameworkId, Launch, Resources, RunnerId, TaskState, ToAgent, ToMaster,
+    ToRunner, WorkId,
+};
+use holm_proto::agent;
+use holm_runtime::{Allocation, Engine, EngineError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use crate::answer::{Answerer, IsLive};
+use crate::bulk::{self, Attachment, MasterBlobs, Places};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::control::{self, ControlEvent, Masters, Stream};
+use crate::grants::{AllowError, AllowedDirectories};
+use crate::machine::{boot_clock, boot_id, detect_resources, hostname};
+use crate::native::{NativeCache, WorkerCommand};
+use crate::prepare::Preparer;
+use crate::runners::{RunnerCommand, Runners, runner_dir};
+use crate::sandbox;
+
+/// Events that wait for the loop; beyond, their senders wait.
+const EVENTS: usize = 1024;
+/// Most events handled before their effects are performed.
+const BURST: usize = 1024;
+/// Questions about tasks that wait for the loop.
+const QUESTIONS: usize = 64;
+/// How often old sandboxes and logs are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long runners may take to end when the agent is to leave nothing behind.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Largest blob an agent takes.
+const MAX_BLOB_BYTES: u64 = 4 << 30;
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The masters, `host:port` each.
+    pub masters: Vec<String>,
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Whether a copied or restored data directory is accepted.
+    pub adopt: bool,
+    /// What to offer; what the machine allows when absent.
+    pub resources: Option<Resources>,
+    /// Facts in addition to the detected ones.
+    pub attributes: Attributes,
+    /// Host directories that tasks may be granted: `PATH` or `PATH:rw`.
+    pub allow: Vec<String>,
+    /// The token that a first registration presents.
+    pub token: Option<String>,
+    /// This program, which is also the runner's and the compile worker's.
+    pub program: PathBuf,
+    /// Threads that poll guests in each runner; zero for the agent's whole `cpus`.
+    pub threads: usize,
+    /// Most tasks in a runner; zero for as many as the machine allows.
+    pub max_tasks: usize,
+    /// Bytes of output kept by each runner.
+    pub log_bytes: u64,
+    /// Bytes of blobs kept.
+    pub cache_bytes: u64,
+    /// Whether runners and their tasks go on when the agent is told to stop; otherwise they are ended.
+    pub keep_runners: bool,
+}
+
+/// Why an agent could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its data directory cannot be used.
+    #[error("the agent's data directory cannot be used")]
+    DataDir(#[from] OpenError),
+    /// Its blob cache cannot be used.
+    #[error("the agent's blob cache cannot be used")]
+    Blobs(#[from] StoreError),
+    /// Its checkpoint cannot be used.
+    #[error("the agent's checkpoint cannot be used")]
+    Checkpoint(#[from] CheckpointError),
+    /// Its checkpoint cannot be written any more.
+    #[error("the agent's checkpoint cannot be written")]
+    Write(#[source] io::Error),
+    /// An allowed directory does not exist.
+    #[error("an allowed directory cannot be used")]
+    Allow(#[from] AllowError),
+    /// The Wasm engine cannot be built.
+    #[error("the Wasm engine cannot be built")]
+    Engine(#[from] EngineError),
+    /// There is nothing to connect to.
+    #[error("no master address is given")]
+    NoMaster,
+}
+
+/// Runs an agent until `shutdown` completes.
+///
+/// # Errors
+/// When it cannot start, or can no longer write its checkpoint.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    if options.masters.is_empty() {
+        return Err(AgentError::NoMaster);
+    }
+    let mut daemon = Daemon::start(&options)?;
+    tokio::pin!(shutdown);
+    tokio::select! {
+        result = daemon.run() => result?,
+        () = &mut shutdown => {}
+    }
+    daemon.stop(options.keep_runners).await;
+    Ok(())
+}
+
+struct Daemon {
+    core: Agent,
+    checkpoint: Checkpoint,
+    runners: Runners,
+    stream: Option<Stream>,
+    preparer: Arc<Preparer<MasterBlobs>>,
+    preparing: HashMap<WorkId, AbortHandle>,
+    attachment: watch::Sender<Option<Attachment>>,
+    events: mpsc::Sender<AgentEvent>,
+    inbox: Inbox,
+    places: Places,
+    log_bytes: u64,
+    background: Vec<AbortHandle>,
+    _dir: DataDir,
+}
+
+struct Inbox {
+    events: mpsc::Receiver<AgentEvent>,
+    control: mpsc::Receiver<ControlEvent>,
+    questions: mpsc::Receiver<IsLive>,
+}
+
+impl Daemon {
+    fn start(options: &Options) -> Result<Daemon, AgentError> {
+        let dir = DataDir::open(&options.dir, "agent", options.adopt)?;
+        let (checkpoint, found) = Checkpoint::open(&dir.below("checkpoint")?)?;
+        let info = describe_agent(options, dir.path());
+        tracing::info!(resources = %info.resources, dir = %dir.path().display(), "agent starts");
+        let core_options = AgentOptions { records_lost: found.damaged, ..AgentOptions::new(info.clone(), boot_id()) };
+        let core = Agent::recover(found.records, core_options, boot_clock());
+
+        let (events, inbox_events) = mpsc::channel(EVENTS);
+        let (control_sender, control_inbox) = mpsc::channel(EVENTS);
+        let (questions_sender, questions) = mpsc::channel(QUESTIONS);
+        let masters = Masters {
+            addresses: options.masters.iter().map(|address| address.as_str().into()).collect(),
+            token: options.token.as_deref().map(Into::into),
+        };
+        let places = || -> Result<Places, OpenError> {
+            Ok(Places { runners: dir.below("runners")?.into(), works: dir.below("works")?.into() })
+        };
+        let (attachment, attachments) = watch::channel(None);
+        let (connection_sender, connection) = watch::channel(None);
+        let answerer = Arc::new(Answerer::new(places()?, questions_sender));
+        let background = vec![
+            tokio::spawn(control::run(masters.clone(), control_sender)).abort_handle(),
+            tokio::spawn(bulk::run(attachments, connection_sender, answerer)).abort_handle(),
+        ];
+        let source = MasterBlobs::new(connection, masters);
+        let preparer = Arc::new(preparer(options, &dir, source)?);
+        let runners = Runners::new(runner_command(options, &info.resources), &places()?.runners, events.clone());
+        let inbox = Inbox { events: inbox_events, control: control_inbox, questions };
+        Ok(Daemon {
+            core,
+            checkpoint,
+            runners,
+            stream: None,
+            preparer,
+            preparing: HashMap::new(),
+            attachment,
+            events,
+            inbox,
+            places: places()?,
+            log_bytes: options.log_bytes,
+            background,
+            _dir: dir,
+        })
+    }
+
+    async fn run(&mut self) -> Result<(), AgentError> {
+        let known: Vec<_> = self.core.runners().collect();
+        self.runners.kill_unknown(&known);
+        known.iter().for_each(|(runner, framework)| self.runners.reclaim(*runner, *framework));
+        self.perform()?;
+        let (mut events, mut control) = (Vec::new(), Vec::new());
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            let wake = self.core.next_wake().map(|at| at.since(boot_clock()));
+            tokio::select! {
+                _some = self.inbox.events.recv_many(&mut events, BURST) => {}
+                _some = self.inbox.control.recv_many(&mut control, BURST) => {}
+                Some(question) = self.inbox.questions.recv() => self.answer(question),
+                () = sleep(wake) => self.core.handle(boot_clock(), AgentEvent::Wake),
+                _tick = sweep.tick() => self.sweep(),
+            }
+            control.drain(..).for_each(|event| self.take_control(event));
+            events.drain(..).for_each(|event| self.take(event));
+            self.perform()?;
+        }
+    }
+
+    fn handle(&mut self, event: AgentEvent) {
+        let _span = tracing::debug_span!("event", kind = name_of(&event)).entered();
+        self.core.handle(boot_clock(), event);
+    }
+
+    fn take(&mut self, event: AgentEvent) {
+        match &event {
+            AgentEvent::RunnerExited { runner, message } => {
+                tracing::info!(%runner, %message, "runner ended");
+                self.runners.forget(*runner);
+            }
+            AgentEvent::RunnerDisconnected { runner } => {
+                let (runner, framework) = (*runner, self.framework_of(*runner));
+                self.handle(event);
+                if let Some(framework) = framework {
+                    self.runners.reconnect(runner, framework);
+                }
+                return;
+            }
+            AgentEvent::Prepared { work, .. } => {
+                self.preparing.remove(work);
+            }
+            _ => {}
+        }
+        self.handle(event);
+    }
+
+    fn take_control(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::Opened(stream) => {
+                let session = stream.session;
+                self.stream = Some(stream);
+                self.handle(AgentEvent::Connected { session });
+            }
+            ControlEvent::Message(session, message) => {
+                let registered = matches!(message, ToAgent::Registered { .. });
+                self.handle(AgentEvent::FromMaster { session, message });
+                if registered {
+                    self.attach();
+                }
+            }
+            ControlEvent::Closed(session) => {
+                if self.stream.as_ref().is_some_and(|stream| stream.session == session) {
+                    self.stream = None;
+                }
+                self.handle(AgentEvent::Disconnected { session });
+            }
+        }
+    }
+
+    /// The master is known: bulk bytes go over a connection of their own to the same one.
+    fn attach(&self) {
+        let (Some(stream), Some((agent, secret, ..))) = (&self.stream, self.core.identity()) else { return };
+        tracing::info!(%agent, master = %stream.master, "registered");
+        let attachment = Attachment { master: stream.master.clone(), agent, secret: secret.clone() };
+        self.attachment.send_replace(Some(attachment));
+    }
+
+    /// Performs what the core wants, in order, until it wants nothing more.
+    fn perform(&mut self) -> Result<(), AgentError> {
+        loop {
+            let effects: Vec<_> = self.core.drain_effects().collect();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.perform_one(effect)?;
+            }
+        }
+        if self.checkpoint.wants_rewrite() {
+            self.checkpoint.rewrite(&self.core.snapshot()).map_err(AgentError::Write)?;
+        }
+        Ok(())
+    }
+
+    fn perform_one(&mut self, effect: AgentEffect) -> Result<(), AgentError> {
+        match effect {
+            AgentEffect::Checkpoint(records) => self.checkpoint.append(&records).map_err(AgentError::Write)?,
+            AgentEffect::Sync => self.checkpoint.sync().map_err(AgentError::Write)?,
+            AgentEffect::ToMaster { session, message } => self.send_to_master(session, &message),
+            AgentEffect::Reconnect { session, message } => {
+                tracing::warn!(reason = %message, "the stream to the master is closed");
+                self.stream.take_if(|stream| stream.session == session);
+            }
+            AgentEffect::Refused { session, message } => {
+                tracing::error!(reason = %message, "the master refused this agent");
+                if let Some(stream) = self.stream.take_if(|stream| stream.session == session) {
+                    stream.refused();
+                }
+            }
+            AgentEffect::Prepare { work, framework: _, launch } => self.prepare(work, launch),
+            AgentEffect::Abandon { work } => {
+                if let Some(task) = self.preparing.remove(&work) {
+                    task.abort();
+                }
+            }
+            AgentEffect::StartRunner { runner, framework } => {
+                tracing::info!(%runner, %framework, "runner starts");
+                self.runners.start(runner, framework);
+            }
+            AgentEffect::ToRunner { runner, message } => {
+                if !self.runners.send(runner, message) {
+                    self.take(AgentEvent::RunnerDisconnected { runner });
+                }
+            }
+            AgentEffect::StopRunner { runner, grace, message } => {
+                tracing::info!(%runner, reason = %message, "runner is stopped");
+                if let Some(framework) = self.framework_of(runner) {
+                    self.runners.stop(runner, framework, grace);
+                }
+            }
+            AgentEffect::Cleanup { work } => sandbox::retire(&self.places.works, work),
+        }
+        Ok(())
+    }
+
+    fn send_to_master(&mut self, session: SessionId, message: &ToMaster) {
+        let Some(stream) = self.stream.as_ref().filter(|stream| stream.session == session) else { return };
+        let sent = match message {
+            ToMaster::Register(registration) => {
+                let secret = self.core.identity().map(|(_, secret, ..)| secret);
+                stream.send_wire(agent::register(registration, secret))
+            }
+            message => stream.send(message),
+        };
+        if !sent {
+            self.stream = None;
+            self.handle(AgentEvent::Disconnected { session });
+        }
+    }
+
+    fn prepare(&mut self, work: WorkId, launch: Launch) {
+        let (preparer, events) = (self.preparer.clone(), self.events.clone());
+        let task = tokio::spawn(async move {
+            let result = preparer.prepare(work, &launch).await;
+            let result = result.map_err(|error| PrepareError {
+                state: TaskState::Failed,
+                reason: error.reason,
+                message: error.message.into(),
+            });
+            // The receiver is gone only when the agent stops.
+            let _ = events.send(AgentEvent::Prepared { work, result }).await;
+        });
+        self.preparing.insert(work, task.abort_handle());
+    }
+
+    fn framework_of(&self, runner: RunnerId) -> Option<FrameworkId> {
+        self.core.runners().find(|(known, _)| *known == runner).map(|(_, framework)| framework)
+    }
+
+    fn answer(&self, question: IsLive) {
+        let IsLive { framework, task, reply } = question;
+        let live = match task {
+            Some(task) => self.core.find(framework, &task).is_some_and(|(work, _)| work.live > 0),
+            None => self.core.works().any(|work| work.framework == framework && work.live > 0),
+        };
+        // Whoever asked may have gone.
+        let _ = reply.send(live);
+    }
+
+    fn sweep(&self) {
+        let known: Vec<_> = self.core.works().map(|work| work.work).collect();
+        let runners: Vec<_> = self.core.runners().collect();
+        let dir = &self.places.runners;
+        let is_running =
+            |path: &Path| runners.iter().any(|(runner, framework)| runner_dir(dir, *framework, *runner) == path);
+        let swept = sandbox::sweep(&self.places.works, |work| known.contains(&work))
+            .and_then(|_removed| sandbox::sweep_runners(dir, self.log_bytes.saturating_mul(4), is_running));
+        if let Err(error) = swept {
+            tracing::warn!(%error, "old sandboxes and logs cannot be removed");
+        }
+    }
+
+    async fn stop(mut self, keep_runners: bool) {
+        self.background.iter().for_each(AbortHandle::abort);
+        self.stream = None;
+        if keep_runners {
+            return;
+        }
+        let runners: Vec<_> = self.core.runners().collect();
+        for (runner, framework) in &runners {
+            self.runners.send(*runner, ToRunner::Stop);
+            self.runners.stop(*runner, *framework, STOP_GRACE);
+        }
+        self.runners.all_ended(&runners).await;
+    }
+}
+
+fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
+    let mut attributes = crate::machine::detect_attributes();
+    attributes.extend(options.attributes.clone());
+    AgentInfo {
+        hostname: hostname().into(),
+        resources: options.resources.clone().unwrap_or_else(|| detect_resources(dir)),
+        attributes,
+        capabilities: Capabilities::new(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+fn preparer(options: &Options, dir: &DataDir, source: MasterBlobs) -> Result<Preparer<MasterBlobs>, AgentError> {
+    let blobs = Arc::new(BlobStore::open(&dir.below("blobs")?, MAX_BLOB_BYTES)?);
+    let worker = WorkerCommand { program: options.program.clone(), args: vec!["compile-worker".to_owned()] };
+    let engine = Engine::new(Allocation::OnDemand)?;
+    let native = NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker);
+    let allowed = AllowedDirectories::new(&options.allow)?;
+    Ok(Preparer::new(blobs, native, allowed, &dir.below("works")?, options.cache_bytes, source))
+}
+
+fn runner_command(options: &Options, resources: &Resources) -> RunnerCommand {
+    let cpus = resources.scalar(&holm_model::ResourceName::Cpus).0.div_ceil(1000);
+    let threads = if options.threads == 0 { usize::try_from(cpus).unwrap_or(1).max(1) } else { options.threads };
+    RunnerCommand {
+        program: options.program.clone(),
+        threads,
+        max_tasks: options.max_tasks,
+        log_bytes: options.log_bytes,
+    }
+}
+
+fn name_of(event: &AgentEvent) -> &'static str {
+    match event {
+        AgentEvent::Connected { .. } => "connected",
+        AgentEvent::Disconnected { .. } => "disconnected",
+        AgentEvent::FromMaster { .. } => "from_master",
+        AgentEvent::Prepared { .. } => "prepared",
+        AgentEvent::RunnerConnected { .. } => "runner_connected",
+        AgentEvent::RunnerDisconnected { .. } => "runner_disconnected",
+        AgentEvent::FromRunner { .. } => "from_runner",
+        AgentEvent::RunnerExited { .. } => "runner_exited",
+        AgentEvent::Wake => "wake",
+    }
+}
+
+/// Sleeps for as long, or for ever.
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

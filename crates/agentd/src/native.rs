@@ -1,0 +1,139 @@
+//! Native code by digest: a module is compiled once, in a child process that can be killed.
+//!
+//! Compiling hostile Wasm can take gigabytes and minutes, and that is not a bug of the compiler. So the agent never
+//! compiles: a worker with resource limits and a wall limit does, and what it leaves in this directory is the only
+//! native code a runner ever loads.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_model::{Digest, Reason};
+use holm_runtime::{ModuleKind, Verdict};
+use tokio::process::Command;
+use tokio::sync::Semaphore;
+
+/// Longest time one compilation may take.
+pub(crate) const COMPILE_WALL_LIMIT: Duration = Duration::from_secs(120);
+/// Compilations at a time; a worker uses several threads itself.
+const WORKERS: usize = 1;
+/// Longest verdict read from a worker.
+const MAX_VERDICT_BYTES: usize = 64 << 10;
+
+/// The directory of native code.
+#[derive(Clone, Debug)]
+pub(crate) struct NativeCache {
+    dir: Arc<Path>,
+    key: Arc<str>,
+    worker: Arc<WorkerCommand>,
+    turns: Arc<Semaphore>,
+}
+
+/// How to start a compile worker: the program and the arguments before `--input X --output Y`.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerCommand {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its first arguments.
+    pub(crate) args: Vec<String>,
+}
+
+/// Why there is no native code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct CompileError {
+    /// [`Reason::InvalidModule`] or [`Reason::Compile`].
+    pub(crate) reason: Reason,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl CompileError {
+    fn compile(message: impl Into<String>) -> CompileError {
+        CompileError { reason: Reason::Compile, message: message.into() }
+    }
+}
+
+impl NativeCache {
+    /// The cache in `dir`, which exists; `key` names the engine and its settings.
+    pub(crate) fn new(dir: &Path, key: &str, worker: WorkerCommand) -> NativeCache {
+        let turns = Arc::new(Semaphore::new(WORKERS));
+        NativeCache { dir: dir.into(), key: key.into(), worker: worker.into(), turns }
+    }
+
+    /// The native code of a module, if it is here.
+    pub(crate) fn find(&self, module: &Digest) -> Option<PathBuf> {
+        let kinds = [ModuleKind::Core, ModuleKind::Component];
+        kinds.into_iter().map(|kind| self.path(module, kind)).find(|path| path.exists())
+    }
+
+    /// Compiles the module in `blob` unless its native code is here. Callers take care that one digest is asked once at
+    /// a time.
+    ///
+    /// # Errors
+    /// When the module is not valid or the compiler met its limits.
+    pub(crate) async fn compile(&self, module: &Digest, blob: &Path) -> Result<PathBuf, CompileError> {
+        if let Some(path) = self.find(module) {
+            return Ok(path);
+        }
+        let turn = self.turns.acquire().await;
+        let _turn = turn.map_err(|_closed| CompileError::compile("the agent is stopping"))?;
+        let draft = self.dir.join(format!("draft-{}", module.hex()));
+        let result = self.run_worker(blob, &draft).await;
+        let stored = result.and_then(|kind| {
+            let path = self.path(module, kind);
+            let renamed = std::fs::rename(&draft, &path);
+            renamed
+                .map(|()| path)
+                .map_err(|error| CompileError::compile(format!("native code cannot be stored: {error}")))
+        });
+        if stored.is_err() {
+            let _ = std::fs::remove_file(&draft);
+        }
+        stored
+    }
+
+    async fn run_worker(&self, input: &Path, output: &Path) -> Result<ModuleKind, CompileError> {
+        let mut command = Command::new(&self.worker.program);
+        command.args(&self.worker.args).arg("--input").arg(input).arg("--output").arg(output);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).env_clear();
+        let child = command.spawn();
+        let child =
+            child.map_err(|error| CompileError::compile(format!("the compile worker cannot start: {error}")))?;
+        let output = tokio::time::timeout(COMPILE_WALL_LIMIT, child.wait_with_output()).await;
+        let output = match output {
+            Err(_elapsed) => {
+                let limit = COMPILE_WALL_LIMIT.as_secs();
+                return Err(CompileError::compile(format!("compilation took longer than {limit} s, the limit")));
+            }
+            Ok(Err(error)) => return Err(CompileError::compile(format!("the compile worker was lost: {error}"))),
+            Ok(Ok(output)) => output,
+        };
+        let line = String::from_utf8_lossy(&output.stdout[..output.stdout.len().min(MAX_VERDICT_BYTES)]).into_owned();
+        match Verdict::parse(line.trim()) {
+            Ok(verdict) => verdict.into_result().map_err(|(reason, message)| CompileError { reason, message }),
+            Err(_no_verdict) => Err(CompileError::compile(format!(
+                "the compiler exceeded its limits of memory or CPU time and ended with {}",
+                output.status
+            ))),
+        }
+    }
+
+    fn path(&self, module: &Digest, kind: ModuleKind) -> PathBuf {
+        self.dir.join(format!("{}-{}.{}", module.hex(), self.key, extension(kind)))
+    }
+}
+
+const fn extension(kind: ModuleKind) -> &'static str {
+    match kind {
+        ModuleKind::Core => "core",
+        ModuleKind::Component => "component",
+    }
+}
+
+/// The kind of module behind a file of the cache, as its name says.
+pub(crate) fn kind_of(path: &Path) -> Option<ModuleKind> {
+    let found = path.extension()?.to_str()?;
+    [ModuleKind::Core, ModuleKind::Component].into_iter().find(|kind| extension(*kind) == found)
+}

@@ -1,0 +1,155 @@
+//! Everything between a launch and its first task: blobs fetched, module compiled, grants checked, inputs laid out.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use holm_datadir::BlobStore;
+use holm_model::{Digest, Launch, Prepared, Reason, ResourceName, TaskSpec, WorkId};
+use tokio::sync::Mutex;
+
+use crate::grants::AllowedDirectories;
+use crate::native::NativeCache;
+
+/// Why a launch cannot run here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct PrepareError {
+    /// FETCH, COMPILE, INVALID_MODULE, NOT_ALLOWED or SANDBOX.
+    pub(crate) reason: Reason,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl PrepareError {
+    fn new(reason: Reason, message: impl Into<String>) -> PrepareError {
+        PrepareError { reason, message: message.into() }
+    }
+}
+
+/// Where missing blobs come from.
+pub(crate) trait Fetch: Send + Sync {
+    /// Brings a blob into the store, verified; the text says why it could not.
+    fn fetch(&self, digest: Digest, store: &BlobStore) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// Prepares launches, several at a time; one digest is fetched and compiled once however many wait for it.
+pub(crate) struct Preparer<F> {
+    blobs: Arc<BlobStore>,
+    native: NativeCache,
+    allowed: AllowedDirectories,
+    works: PathBuf,
+    max_cache_bytes: u64,
+    source: F,
+    /// One gate per digest being fetched or compiled. Held only to look up a gate, never across an await.
+    gates: std::sync::Mutex<HashMap<Digest, Weak<Mutex<()>>>>,
+}
+
+impl<F: Fetch> Preparer<F> {
+    /// A preparer that keeps sandboxes below `works`.
+    pub(crate) fn new(
+        blobs: Arc<BlobStore>,
+        native: NativeCache,
+        allowed: AllowedDirectories,
+        works: &Path,
+        max_cache_bytes: u64,
+        source: F,
+    ) -> Preparer<F> {
+        let gates = std::sync::Mutex::new(HashMap::new());
+        Preparer { blobs, native, allowed, works: works.to_owned(), max_cache_bytes, source, gates }
+    }
+
+    /// Prepares a launch. Repeating it, also after a crash, is harmless.
+    ///
+    /// # Errors
+    /// What is missing, refused or broken.
+    pub(crate) async fn prepare(&self, work: WorkId, launch: &Launch) -> Result<Prepared, PrepareError> {
+        let spec = &launch.spec;
+        let granted = spec.directories.iter().map(|grant| self.allowed.grant(grant)).collect::<Result<_, _>>();
+        let directories = granted.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
+        let program = self.native_code(spec.module).await?;
+        let mut inputs = Vec::with_capacity(spec.files.len());
+        for file in &spec.files {
+            inputs.push((self.blob(file.digest).await?, Path::new(&*file.path)));
+        }
+        let sandbox = self.works.join(work.to_string());
+        let laid_out = lay_out(&sandbox, &inputs, spec);
+        let (inputs, scratch) = laid_out
+            .map_err(|error| PrepareError::new(Reason::Sandbox, format!("the sandbox cannot be made: {error}")))?;
+        Ok(Prepared { program: text(&program), inputs, scratch, directories })
+    }
+
+    async fn native_code(&self, module: Digest) -> Result<PathBuf, PrepareError> {
+        if let Some(path) = self.native.find(&module) {
+            return Ok(path);
+        }
+        let blob = self.blob(module).await?;
+        let gate = self.gate(module);
+        let _passed = gate.lock().await;
+        let compiled = self.native.compile(&module, &blob).await;
+        compiled.map_err(|error| PrepareError { reason: error.reason, message: error.message })
+    }
+
+    async fn blob(&self, digest: Digest) -> Result<PathBuf, PrepareError> {
+        if let Some(path) = self.blobs.find(&digest) {
+            return Ok(path);
+        }
+        let gate = self.gate(digest);
+        let _passed = gate.lock().await;
+        if self.blobs.find(&digest).is_none() {
+            let fetched = self.source.fetch(digest, &self.blobs).await;
+            fetched
+                .map_err(|why| PrepareError::new(Reason::Fetch, format!("blob {digest} cannot be fetched: {why}")))?;
+            if let Err(error) = self.blobs.evict(self.max_cache_bytes) {
+                tracing::warn!(%error, "the blob cache cannot be trimmed");
+            }
+        }
+        let gone = || PrepareError::new(Reason::Fetch, format!("blob {digest} vanished from the cache"));
+        self.blobs.find(&digest).ok_or_else(gone)
+    }
+
+    fn gate(&self, digest: Digest) -> Arc<Mutex<()>> {
+        let mut gates = self.gates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(gate) = gates.get(&digest).and_then(Weak::upgrade) {
+            return gate;
+        }
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        let gate = Arc::new(Mutex::new(()));
+        gates.insert(digest, Arc::downgrade(&gate));
+        gate
+    }
+}
+
+type Layout = (Option<Arc<str>>, Option<Arc<str>>);
+
+/// Lays out the input files under their guest paths, and the directory below which tasks that asked for disk get theirs.
+/// A task without files and disk costs nothing here.
+fn lay_out(sandbox: &Path, inputs: &[(PathBuf, &Path)], spec: &TaskSpec) -> std::io::Result<Layout> {
+    let mut layout = (None, None);
+    let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    if !inputs.is_empty() {
+        let root = sandbox.join("inputs");
+        for (blob, guest) in inputs {
+            let path = root.join(guest);
+            make(path.parent().unwrap_or(&root))?;
+            match fs::hard_link(blob, &path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(_other_file_system) => fs::copy(blob, &path).map(|_bytes| ())?,
+                Ok(()) => {}
+            }
+        }
+        layout.0 = Some(text(&root));
+    }
+    if spec.resources.scalar(&ResourceName::Disk).0 > 0 {
+        let root = sandbox.join("scratch");
+        make(&root)?;
+        layout.1 = Some(text(&root));
+    }
+    Ok(layout)
+}
+
+fn text(path: &Path) -> Arc<str> {
+    path.to_string_lossy().into()
+}

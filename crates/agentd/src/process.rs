@@ -1,0 +1,105 @@
+//! Which process is meant: a process id alone may by now be somebody else's.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use tokio::io::unix::AsyncFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A process by its id and the moment it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessIdentity {
+    pid: i32,
+    start_ticks: u64,
+}
+
+impl ProcessIdentity {
+    pub(crate) fn of_this_process() -> ProcessIdentity {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        ProcessIdentity { pid, start_ticks: start_ticks(pid).unwrap_or(0) }
+    }
+
+    /// Writes it into a runner's directory.
+    pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
+        let draft = dir.join("process.new");
+        fs::write(&draft, format!("{} {}\n", self.pid, self.start_ticks))?;
+        fs::rename(draft, file(dir))
+    }
+
+    /// Reads what a runner wrote, if it wrote anything.
+    pub(crate) fn read(dir: &Path) -> Option<ProcessIdentity> {
+        let text = fs::read_to_string(file(dir)).ok()?;
+        let (pid, start_ticks) = text.trim().split_once(' ')?;
+        Some(ProcessIdentity { pid: pid.parse().ok()?, start_ticks: start_ticks.parse().ok()? })
+    }
+
+    /// A handle on the process if it still is the same one. The order matters: once the handle is open, the id cannot
+    /// be given to another process unnoticed.
+    pub(crate) fn open(&self) -> Option<ProcessHandle> {
+        let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        (start_ticks(self.pid)? == self.start_ticks).then_some(ProcessHandle(fd))
+    }
+}
+
+/// A handle that stays with its process.
+#[derive(Debug)]
+pub(crate) struct ProcessHandle(OwnedFd);
+
+impl ProcessHandle {
+    /// Kills the process; one that has ended already is no error.
+    pub(crate) fn kill(&self) {
+        if let Err(error) = pidfd_send_signal(&self.0, Signal::KILL)
+            && error != rustix::io::Errno::SRCH
+        {
+            tracing::warn!(%error, "a runner cannot be killed");
+        }
+    }
+
+    /// Whether the process has ended, be it that nobody has collected it yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) async fn ended(&self) {
+        let Ok(fd) = self.0.try_clone() else { return };
+        // SAFETY: the descriptor is owned by what is registered, and so stays open for as long as it is registered.
+        let Ok(fd) = (unsafe { AsyncFd::register(fd) }) else { return };
+        // A process handle becomes readable when its process ends.
+        let _ = fd.readable().await;
+    }
+}
+
+fn file(dir: &Path) -> PathBuf {
+    dir.join("process")
+}
+
+/// Field 22 of `/proc/PID/stat`: when the process started, in clock ticks since boot. The command's name in field 2 may
+/// have spaces and parentheses of its own.
+fn start_ticks(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_id_and_its_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = ProcessIdentity::of_this_process();
+        me.write(dir.path()).unwrap();
+        assert_eq!(ProcessIdentity::read(dir.path()), Some(me));
+        assert!(me.open().is_some());
+        let earlier = ProcessIdentity { start_ticks: me.start_ticks + 1, ..me };
+        assert!(earlier.open().is_none(), "another process with the same id was taken for it");
+    }
+}

@@ -1,0 +1,84 @@
+//! The runner's end of the socket.
+
+use std::io;
+use std::path::Path;
+
+use holm_model::{FromRunner, ToRunner};
+use holm_proto::pages;
+use holm_proto::runner::v1 as wire;
+use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+
+use super::{Happening, OUTBOX};
+use crate::link::{read_messages, short_path, socket_path, write_messages};
+
+/// A connected agent.
+pub(super) struct Agent {
+    /// Which connection; later ones have higher numbers.
+    pub(super) connection: u64,
+    /// What is to be written to it; dropping it closes the connection.
+    pub(super) outbox: mpsc::Sender<FromRunner>,
+}
+
+/// Accepts agents: the latest one counts.
+pub(super) struct Listener {
+    listener: UnixListener,
+    happenings: mpsc::Sender<Happening>,
+}
+
+impl Listener {
+    /// Listens on the socket of `dir`. The path is given relative to an open directory, since the address of a unix
+    /// socket holds only about 100 bytes.
+    pub(super) fn bind(dir: &Path, happenings: mpsc::Sender<Happening>) -> io::Result<Listener> {
+        let _ = std::fs::remove_file(socket_path(dir));
+        let listener = UnixListener::bind(short_path(dir)?.path())?;
+        Ok(Listener { listener, happenings })
+    }
+
+    pub(super) async fn run(self) {
+        for connection in 1.. {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::error!(%error, "the runner's socket cannot accept");
+                    return;
+                }
+            };
+            let (read, write) = stream.into_split();
+            let (outbox, messages) = mpsc::channel(OUTBOX);
+            if self.happenings.send(Happening::Agent(Agent { connection, outbox })).await.is_err() {
+                return;
+            }
+            tokio::spawn(write_to(write, messages));
+            tokio::spawn(read_from(read, connection, self.happenings.clone()));
+        }
+    }
+}
+
+async fn read_from(read: OwnedReadHalf, connection: u64, happenings: mpsc::Sender<Happening>) {
+    let take = |message: wire::ToRunner| {
+        let happenings = happenings.clone();
+        async move {
+            match ToRunner::try_from(message) {
+                Ok(message) => happenings.send(Happening::Message(connection, message)).await.is_ok(),
+                Err(error) if error.is_unknown() => true,
+                Err(error) => {
+                    tracing::warn!(%error, "the agent's message cannot be understood");
+                    false
+                }
+            }
+        }
+    };
+    if let Err(error) = read_messages(read, take).await {
+        tracing::debug!(%error, "the agent's connection ended");
+    }
+    // Nobody listens any more when the process is about to exit.
+    let _ = happenings.send(Happening::Lost(connection)).await;
+}
+
+async fn write_to(write: OwnedWriteHalf, messages: mpsc::Receiver<FromRunner>) {
+    if let Err(error) = write_messages(write, messages, pages::from_runner).await {
+        tracing::debug!(%error, "the agent's connection cannot be written");
+    }
+}

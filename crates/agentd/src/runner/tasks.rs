@@ -1,0 +1,353 @@
+//! From the core's decisions to running guests: programs, sandboxes, the run queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use holm_agent::{Runner, RunnerEvent};
+use holm_model::{Amount, Launch, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
+use holm_runtime::{
+    Command, CommandLimits, Engine, HostDir, Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle,
+};
+use tokio::sync::mpsc;
+
+use super::Happening;
+use super::output::{SharedLog, TaskOutput};
+use crate::control::describe;
+use crate::grants::open_below;
+use crate::log::{LaunchName, LogWriter};
+use crate::native;
+
+/// Output kept of a task that names no limit, in bytes.
+const DEFAULT_OUTPUT_BYTES: u64 = 16 << 20;
+/// What a guest sees as its program name.
+const PROGRAM_NAME: &str = "task";
+
+type TaskKey = (WorkId, u32);
+
+/// The guests of this process.
+pub(super) struct Tasks {
+    engine: Engine,
+    queue: Option<Queue>,
+    max_tasks: usize,
+    running: usize,
+    events: mpsc::Sender<RunnerEvent>,
+    happenings: mpsc::Sender<Happening>,
+    log: SharedLog,
+    programs: HashMap<Arc<str>, Program>,
+    works: HashMap<WorkId, Arc<Work>>,
+    live: HashMap<TaskKey, Phase>,
+    /// Tasks that found the run queue full; they get the places of those that end.
+    waiting: VecDeque<TaskKey>,
+    unstarted: Vec<RunnerEvent>,
+}
+
+/// Where the guests' events and the shell's own go.
+pub(super) struct Channels {
+    pub(super) events: mpsc::Sender<RunnerEvent>,
+    pub(super) happenings: mpsc::Sender<Happening>,
+}
+
+/// What the tasks of one launch share.
+struct Work {
+    launch: Launch,
+    program: Program,
+    inputs: Option<PathBuf>,
+    scratch: Option<PathBuf>,
+    directories: Vec<(Arc<OwnedFd>, String, bool)>,
+}
+
+enum Phase {
+    /// Its own directory is being made.
+    Preparing,
+    /// There was no place for it yet.
+    Waiting,
+    /// On the run queue.
+    Running(TaskHandle),
+}
+
+impl Tasks {
+    /// At most `max_tasks` run at a time. `events` has room for two events of each.
+    pub(super) fn open(engine: Engine, queue: Queue, max_tasks: usize, channels: Channels, log: LogWriter) -> Tasks {
+        let Channels { events, happenings } = channels;
+        Tasks {
+            engine,
+            queue: Some(queue),
+            max_tasks,
+            running: 0,
+            events,
+            happenings,
+            log: SharedLog::new(log),
+            programs: HashMap::new(),
+            works: HashMap::new(),
+            live: HashMap::new(),
+            waiting: VecDeque::new(),
+            unstarted: Vec::new(),
+        }
+    }
+
+    pub(super) fn flush_log(&self) -> io::Result<()> {
+        self.log.lock().flush()
+    }
+
+    /// Kills every guest and ends the worker threads.
+    pub(super) fn stop(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            queue.stop();
+        }
+    }
+
+    pub(super) fn spawn(&mut self, core: &Runner, work: WorkId, position: u32) {
+        let shared = match self.work(core, work) {
+            Ok(shared) => shared,
+            Err(status) => return self.report_end(work, position, status),
+        };
+        let Some(scratch) = &shared.scratch else { return self.submit((work, position)) };
+        let (inputs, own) = (shared.inputs.clone(), scratch.join(position.to_string()));
+        let happenings = self.happenings.clone();
+        self.live.insert((work, position), Phase::Preparing);
+        tokio::task::spawn_blocking(move || {
+            let result = make_scratch(&own, inputs.as_deref());
+            // The receiver is gone only when the process exits.
+            let _ = happenings.blocking_send(Happening::Sandbox(work, position, result));
+        });
+    }
+
+    /// A task's own directory is ready, or could not be made.
+    pub(super) fn sandbox_ready(&mut self, work: WorkId, position: u32, result: io::Result<()>) {
+        if !matches!(self.live.get(&(work, position)), Some(Phase::Preparing)) {
+            return;
+        }
+        match result {
+            Ok(()) => self.submit((work, position)),
+            Err(error) => {
+                let message = format!("the task's directory cannot be made: {error}");
+                self.report_end(work, position, TaskStatus::because(TaskState::Failed, Reason::Sandbox, message));
+            }
+        }
+    }
+
+    /// A guest has ended; its place goes to one that waits.
+    pub(super) fn ended(&mut self, work: WorkId, position: u32) {
+        if let Some(Phase::Running(_)) = self.live.remove(&(work, position)) {
+            self.running -= 1;
+        }
+        while let Some(next) = self.waiting.pop_front() {
+            if matches!(self.live.get(&next), Some(Phase::Waiting)) {
+                return self.submit(next);
+            }
+        }
+    }
+
+    pub(super) fn ask_to_stop(&mut self, work: WorkId, position: u32) {
+        // Nothing can tell a WASI program; what its grace period would be for, it cannot do.
+        self.kill(work, position);
+    }
+
+    pub(super) fn kill(&mut self, work: WorkId, position: u32) {
+        match self.live.get(&(work, position)) {
+            Some(Phase::Running(handle)) => handle.kill(Reason::Killed, "asked to"),
+            Some(Phase::Preparing | Phase::Waiting) => {
+                let status = TaskStatus::because(TaskState::Killed, Reason::Killed, "killed before it started");
+                self.report_end(work, position, status);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn deliver(&self, work: WorkId, position: u32, data: Arc<[u8]>) {
+        if let Some(Phase::Running(_handle)) = self.live.get(&(work, position)) {
+            tracing::debug!(%work, position, bytes = data.len(), "a message was dropped: the task does not listen");
+        }
+    }
+
+    pub(super) fn forget(&mut self, work: WorkId) {
+        self.log.lock().forget(work);
+        self.works.remove(&work);
+        if self.works.is_empty() {
+            self.programs.clear();
+        }
+    }
+
+    fn work(&mut self, core: &Runner, work: WorkId) -> Result<Arc<Work>, TaskStatus> {
+        if let Some(known) = self.works.get(&work) {
+            return Ok(known.clone());
+        }
+        let failed = |reason, message: String| TaskStatus::because(TaskState::Failed, reason, message);
+        let Some((framework, launch, prepared)) = core.work(work) else {
+            return Err(failed(Reason::RunnerError, format!("{work} is not known to the runner")));
+        };
+        let program = self.program(prepared)?;
+        let open = |directory: &holm_model::PreparedDirectory| match open_below(directory) {
+            Ok(fd) => Ok((Arc::new(fd), format!("/{}", directory.guest), directory.writable)),
+            Err(error) => {
+                let path = Path::new(&*directory.prefix).join(&*directory.below);
+                Err(failed(Reason::NotAllowed, format!("directory {} cannot be opened: {error}", path.display())))
+            }
+        };
+        let directories = prepared.directories.iter().map(open).collect::<Result<_, _>>()?;
+        let name = LaunchName { framework, batch: launch.id.clone(), tasks: launch.tasks };
+        if let Err(error) = self.log.lock().launch(work, &name) {
+            tracing::error!(%error, "the log cannot be written");
+        }
+        let path = |text: &Option<Arc<str>>| text.as_deref().map(PathBuf::from);
+        let (inputs, scratch) = (path(&prepared.inputs), path(&prepared.scratch));
+        let shared = Arc::new(Work { launch: launch.clone(), program, inputs, scratch, directories });
+        self.works.insert(work, shared.clone());
+        Ok(shared)
+    }
+
+    fn program(&mut self, prepared: &Prepared) -> Result<Program, TaskStatus> {
+        if let Some(program) = self.programs.get(&prepared.program) {
+            return Ok(program.clone());
+        }
+        let path = Path::new(&*prepared.program);
+        let failed = |reason, message: String| TaskStatus::because(TaskState::Failed, reason, message);
+        let Some(kind) = native::kind_of(path) else {
+            return Err(failed(Reason::RunnerError, format!("{} is not native code", path.display())));
+        };
+        let loaded = Program::load(&self.engine, path, kind);
+        let program = loaded.map_err(|error| failed(error.reason(), describe(&error)))?;
+        self.programs.insert(prepared.program.clone(), program.clone());
+        Ok(program)
+    }
+
+    fn submit(&mut self, (work, position): TaskKey) {
+        let (Some(shared), Some(queue)) = (self.works.get(&work), &self.queue) else { return };
+        let output = TaskOutput { log: self.log.clone(), work, position };
+        if self.running >= self.max_tasks {
+            self.waiting.push_back((work, position));
+            self.live.insert((work, position), Phase::Waiting);
+            return;
+        }
+        let end = EndOfTask { work, position, log: self.log.clone(), events: self.events.clone() };
+        let task = Task {
+            program: shared.program.clone(),
+            command: shared.command(position),
+            output: Box::new(output),
+            observer: Box::new(end),
+        };
+        let phase = match queue.submit(task) {
+            Ok(handle) => {
+                self.running += 1;
+                Phase::Running(handle)
+            }
+            Err(SubmitError::Full { .. }) => {
+                self.waiting.push_back((work, position));
+                Phase::Waiting
+            }
+            Err(error) => {
+                let status = TaskStatus::because(TaskState::Failed, Reason::RunnerError, describe(&error));
+                return self.report_end(work, position, status);
+            }
+        };
+        self.live.insert((work, position), phase);
+    }
+
+    /// Reports the end of a task that never reached the run queue.
+    fn report_end(&mut self, work: WorkId, position: u32, status: TaskStatus) {
+        self.live.remove(&(work, position));
+        if let Err(error) = self.log.lock().end(work, position, 0) {
+            tracing::error!(%error, "the log cannot be written");
+        }
+        self.unstarted.push(RunnerEvent::Ended { work, position, status });
+    }
+
+    /// The ends of tasks that never reached the run queue, since the last call.
+    pub(super) fn take_unstarted(&mut self) -> Vec<RunnerEvent> {
+        std::mem::take(&mut self.unstarted)
+    }
+}
+
+impl Work {
+    fn command(&self, position: u32) -> Command {
+        let spec = &self.launch.spec;
+        let mut env: Vec<(String, String)> =
+            spec.env.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        if let Some(index) = self.launch.tasks.index_at(position) {
+            env.push(("HOLM_TASK_INDEX".to_owned(), index.to_string()));
+        }
+        // A seeded run repeats exactly; the name of its launch is not part of its input.
+        if spec.seed.is_none() {
+            env.push(("HOLM_TASK_ID".to_owned(), self.launch.task_id(position).to_string()));
+        }
+        let mut args = vec![PROGRAM_NAME.to_owned()];
+        args.extend(spec.args.iter().map(|arg| arg.to_string()));
+        let Amount(memory_bytes) = spec.resources.scalar(&ResourceName::Mem);
+        let limits = CommandLimits {
+            fuel: spec.limits.fuel,
+            memory_bytes,
+            deadline: spec.limits.deadline,
+            output_bytes: spec.limits.output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES),
+        };
+        Command { args, env, limits, seed: spec.seed, preopens: self.preopens(position) }
+    }
+
+    /// The sandbox is the guest's root and working directory: its own directory if it asked for disk, else the input
+    /// files, read-only. Granted directories lie below it.
+    fn preopens(&self, position: u32) -> Vec<Preopen> {
+        let own = self.scratch.as_ref().map(|scratch| (scratch.join(position.to_string()), true));
+        let root = own.or_else(|| self.inputs.clone().map(|inputs| (inputs, false)));
+        let root = root.map(|(path, writable)| Preopen { host: HostDir::Path(path), guest: "/".to_owned(), writable });
+        let granted = self.directories.iter().map(|(fd, guest, writable)| {
+            let host = HostDir::Opened(fd.clone());
+            Preopen { host, guest: guest.clone(), writable: *writable }
+        });
+        root.into_iter().chain(granted).collect()
+    }
+}
+
+/// Tells the shell what becomes of one task.
+struct EndOfTask {
+    work: WorkId,
+    position: u32,
+    log: SharedLog,
+    events: mpsc::Sender<RunnerEvent>,
+}
+
+impl EndOfTask {
+    fn tell(&self, event: RunnerEvent) {
+        if let Err(error) = self.events.try_send(event) {
+            // There is room for two events of every running task, so this is the end of the process.
+            tracing::debug!(%error, "an event of a task was dropped");
+        }
+    }
+}
+
+impl Observer for EndOfTask {
+    fn started(&mut self) {
+        self.tell(RunnerEvent::Started { work: self.work, position: self.position });
+    }
+
+    fn ended(self: Box<Self>, end: TaskEnd) {
+        let (work, position) = (self.work, self.position);
+        if let Err(error) = self.log.lock().end(work, position, end.output_dropped) {
+            tracing::error!(%error, "the log cannot be written");
+        }
+        self.tell(RunnerEvent::Ended { work, position, status: end.into_status(Duration::ZERO, 0) });
+    }
+}
+
+/// Makes a task's own directory with copies of the input files: it may write, the cache must not change.
+fn make_scratch(own: &Path, inputs: Option<&Path>) -> io::Result<()> {
+    fs::create_dir_all(own)?;
+    inputs.map_or(Ok(()), |inputs| copy_tree(inputs, own))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&target)?;
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            let mut file = fs::File::create(&target)?;
+            io::copy(&mut fs::File::open(entry.path())?, &mut file)?;
+        }
+    }
+    Ok(())
+}

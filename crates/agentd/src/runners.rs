@@ -1,0 +1,265 @@
+//! Runner processes as the agent sees them: started, found again after a restart, told, ended.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_agent::AgentEvent;
+use holm_model::{FrameworkId, FromRunner, RunnerId, ToRunner};
+use holm_proto::runner::v1 as wire;
+use tokio::net::UnixStream;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::link::{read_messages, short_path, write_messages};
+use crate::process::{ProcessHandle, ProcessIdentity};
+
+/// Messages to one runner that wait to be written; beyond, its connection is closed and made anew.
+const OUTBOX: usize = 4096;
+/// How long a runner may take to listen on its socket.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often a socket that is not there yet is tried.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// How runners are started.
+#[derive(Clone, Debug)]
+pub(crate) struct RunnerCommand {
+    pub(crate) program: PathBuf,
+    pub(crate) threads: usize,
+    pub(crate) max_tasks: usize,
+    pub(crate) log_bytes: u64,
+}
+
+/// The agent's runner processes.
+pub(crate) struct Runners {
+    command: RunnerCommand,
+    dir: PathBuf,
+    events: mpsc::Sender<AgentEvent>,
+    known: HashMap<RunnerId, Known>,
+}
+
+struct Known {
+    /// Present while connected.
+    outbox: Option<mpsc::Sender<ToRunner>>,
+    process: Option<Arc<ProcessHandle>>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// The directory of a runner.
+pub(crate) fn runner_dir(runners: &Path, framework: FrameworkId, runner: RunnerId) -> PathBuf {
+    runners.join(framework.to_string()).join(runner.to_string())
+}
+
+impl Runners {
+    /// Runners below `dir`, which exists; what happens to them goes to `events`.
+    pub(crate) fn new(command: RunnerCommand, dir: &Path, events: mpsc::Sender<AgentEvent>) -> Runners {
+        Runners { command, dir: dir.to_owned(), events, known: HashMap::new() }
+    }
+
+    /// Starts a runner. It belongs to no group or session of the agent, so that it outlives it.
+    pub(crate) fn start(&mut self, runner: RunnerId, framework: FrameworkId) {
+        let dir = runner_dir(&self.dir, framework, runner);
+        if let Err(error) = self.spawn(&dir, runner) {
+            self.exited(runner, format!("its process cannot be started: {error}"));
+            return;
+        }
+        self.follow(runner, dir);
+    }
+
+    fn spawn(&self, dir: &Path, runner: RunnerId) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let errors = fs::File::create(dir.join("stderr"))?;
+        let RunnerCommand { program, threads, max_tasks, log_bytes } = &self.command;
+        let mut command = Command::new(program);
+        command.arg("runner").arg("--dir").arg(dir).arg("--id").arg(runner.0.to_string());
+        command.arg("--threads").arg(threads.to_string()).arg("--max-tasks").arg(max_tasks.to_string());
+        command.arg("--log-bytes").arg(log_bytes.to_string());
+        // Nothing of the agent's environment reaches the process that runs guests.
+        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "HOLM_LOG"));
+        command.current_dir(dir).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        let mut child = command.spawn()?;
+        // Reaped here while the agent lives; by init afterwards.
+        tokio::spawn(async move { child.wait().await });
+        Ok(())
+    }
+
+    /// Connects to a runner that was started by an earlier life of the agent.
+    pub(crate) fn reclaim(&mut self, runner: RunnerId, framework: FrameworkId) {
+        let dir = runner_dir(&self.dir, framework, runner);
+        if ProcessIdentity::read(&dir).and_then(|identity| identity.open()).is_none() {
+            self.exited(runner, "its process was gone when the agent came back".to_owned());
+            return;
+        }
+        self.follow(runner, dir);
+    }
+
+    /// Kills runner processes below the directory that nobody knows: the agent died between starting one and noting it,
+    /// or its directory was reset.
+    pub(crate) fn kill_unknown(&self, known: &[(RunnerId, FrameworkId)]) {
+        for framework in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            for dir in fs::read_dir(framework.path()).into_iter().flatten().flatten() {
+                let is_known =
+                    known.iter().any(|(runner, framework)| runner_dir(&self.dir, *framework, *runner) == dir.path());
+                if !is_known
+                    && let Some(process) = ProcessIdentity::read(&dir.path()).and_then(|identity| identity.open())
+                {
+                    tracing::warn!(dir = %dir.path().display(), "a runner that nobody knows is killed");
+                    process.kill();
+                }
+            }
+        }
+    }
+
+    /// Connects to the runner's socket as soon as it listens, and watches its process.
+    fn follow(&mut self, runner: RunnerId, dir: PathBuf) {
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let events = self.events.clone();
+        let link = tokio::spawn(run_link(runner, dir, messages, events)).abort_handle();
+        self.known.insert(runner, Known { outbox: Some(outbox), process: None, tasks: vec![link] });
+    }
+
+    /// A runner that did not exit was disconnected: try again.
+    pub(crate) fn reconnect(&mut self, runner: RunnerId, framework: FrameworkId) {
+        self.forget(runner);
+        self.reclaim(runner, framework);
+    }
+
+    /// Sends to a runner; says whether its queue had room.
+    pub(crate) fn send(&mut self, runner: RunnerId, message: ToRunner) -> bool {
+        let Some(known) = self.known.get_mut(&runner) else { return true };
+        let Some(outbox) = &known.outbox else { return true };
+        match outbox.try_send(message) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                tracing::warn!(%runner, limit = OUTBOX, "a runner does not read; its connection is closed");
+                known.outbox = None;
+                false
+            }
+        }
+    }
+
+    /// Kills the runner unless it exits within `grace`.
+    pub(crate) fn stop(&mut self, runner: RunnerId, framework: FrameworkId, grace: Duration) {
+        let dir = runner_dir(&self.dir, framework, runner);
+        let Some(process) = ProcessIdentity::read(&dir).and_then(|identity| identity.open()) else { return };
+        let process = Arc::new(process);
+        let watched = process.clone();
+        tokio::spawn(async move {
+            if tokio::time::timeout(grace, watched.ended()).await.is_err() {
+                watched.kill();
+            }
+        });
+        if let Some(known) = self.known.get_mut(&runner) {
+            known.process = Some(process);
+        }
+    }
+
+    /// Forgets a runner that has exited.
+    pub(crate) fn forget(&mut self, runner: RunnerId) {
+        if let Some(known) = self.known.remove(&runner) {
+            known.tasks.iter().for_each(AbortHandle::abort);
+        }
+    }
+
+    /// Waits until no runner process of this agent is left; used when the agent must leave nothing behind.
+    pub(crate) async fn all_ended(&self, runners: &[(RunnerId, FrameworkId)]) {
+        for (runner, framework) in runners {
+            let identity = ProcessIdentity::read(&runner_dir(&self.dir, *framework, *runner));
+            if let Some(process) = identity.and_then(|identity| identity.open()) {
+                process.ended().await;
+            }
+        }
+    }
+
+    fn exited(&self, runner: RunnerId, message: String) {
+        let events = self.events.clone();
+        tokio::spawn(async move { events.send(AgentEvent::RunnerExited { runner, message: message.into() }).await });
+    }
+}
+
+/// One connection to a runner, from the first attempt to its end.
+async fn run_link(
+    runner: RunnerId,
+    dir: PathBuf,
+    messages: mpsc::Receiver<ToRunner>,
+    events: mpsc::Sender<AgentEvent>,
+) {
+    let exited = |message: String| AgentEvent::RunnerExited { runner, message: message.into() };
+    let end = match connect(&dir).await {
+        Err(why) => exited(why),
+        Ok((stream, process)) => {
+            // The receiver lives as long as the agent's loop.
+            let _ = events.send(AgentEvent::RunnerConnected { runner }).await;
+            tokio::select! {
+                () = process.ended() => exited(last_words(&dir)),
+                () = talk(runner, stream, messages, &events) => AgentEvent::RunnerDisconnected { runner },
+            }
+        }
+    };
+    let _ = events.send(end).await;
+}
+
+/// Connects once the runner has said which process it is and listens.
+async fn connect(dir: &Path) -> Result<(UnixStream, ProcessHandle), String> {
+    let attempt = async {
+        let short = short_path(dir).map_err(|error| format!("its directory cannot be opened: {error}"))?;
+        loop {
+            if let Some(identity) = ProcessIdentity::read(dir) {
+                let process = identity.open().filter(|process| !process.has_ended());
+                let Some(process) = process else { return Err(last_words(dir)) };
+                if let Ok(stream) = UnixStream::connect(short.path()).await {
+                    return Ok((stream, process));
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    let limit = START_LIMIT.as_secs();
+    let late = |_elapsed| Err(format!("it did not listen within {limit} s: {}", last_words(dir)));
+    tokio::time::timeout(START_LIMIT, attempt).await.unwrap_or_else(late)
+}
+
+async fn talk(
+    runner: RunnerId,
+    stream: UnixStream,
+    messages: mpsc::Receiver<ToRunner>,
+    events: &mpsc::Sender<AgentEvent>,
+) {
+    let (read, write) = stream.into_split();
+    let take = |message: wire::FromRunner| {
+        let events = events.clone();
+        async move {
+            match FromRunner::try_from(message) {
+                Ok(message) => events.send(AgentEvent::FromRunner { runner, message }).await.is_ok(),
+                Err(error) if error.is_unknown() => true,
+                Err(error) => {
+                    tracing::warn!(%runner, %error, "a runner's message cannot be understood");
+                    false
+                }
+            }
+        }
+    };
+    let to_wire = |message: &ToRunner| [wire::ToRunner::from(message)];
+    let result = tokio::select! {
+        result = read_messages(read, take) => result,
+        result = write_messages(write, messages, to_wire) => result,
+    };
+    if let Err(error) = result {
+        tracing::debug!(%runner, %error, "a runner's connection broke");
+    }
+}
+
+/// The end of what a runner wrote to stderr, to explain its death.
+fn last_words(dir: &Path) -> String {
+    const MOST: usize = 500;
+    let text = fs::read(dir.join("stderr")).unwrap_or_default();
+    let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(MOST)..]).trim().to_owned();
+    if tail.is_empty() { "its process ended".to_owned() } else { format!("its process ended: {tail}") }
+}

@@ -1,0 +1,180 @@
+//! Sandbox directories: which task's they are, what is in them, and when they go.
+//!
+//! `works/work-N` exists only when a launch has input files or asked for disk. It stays readable for a while after the
+//! agent's core has forgotten the launch, so that its files can still be fetched.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use holm_model::WorkId;
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, open, openat2};
+
+/// How long a sandbox stays after its launch was forgotten.
+pub(crate) const KEEP: Duration = Duration::from_secs(3600);
+/// Most entries listed of one directory.
+const MAX_ENTRIES: usize = 10_000;
+
+/// One entry of a sandbox directory.
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) directory: bool,
+}
+
+/// A task's own directory: its scratch directory, else its launch's input files.
+pub(crate) fn directory_of(works: &Path, work: WorkId, position: u32) -> Option<PathBuf> {
+    let sandbox = works.join(work.to_string());
+    let scratch = sandbox.join("scratch").join(position.to_string());
+    [scratch, sandbox.join("inputs")].into_iter().find(|path| path.is_dir())
+}
+
+/// Opens `path` below `root`, refusing links that lead out.
+fn open_in(root: &Path, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let path = path.trim_start_matches('/');
+    let path = if path.is_empty() { "." } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    // NONBLOCK: a pipe that a guest left there must not hold the reader.
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
+}
+
+/// Lists a directory of a sandbox in the order of names.
+pub(crate) fn list(root: &Path, path: &str) -> io::Result<Vec<Entry>> {
+    let dir = open_in(root, path, OFlags::DIRECTORY)?;
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(&dir)?.take(MAX_ENTRIES) {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = rustix::fs::statat(&dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let bytes = if directory { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) };
+        entries.push(Entry { name: name.to_string_lossy().into_owned(), bytes, directory });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// Opens a regular file of a sandbox.
+pub(crate) fn open_file(root: &Path, path: &str) -> io::Result<impl Read + use<>> {
+    let file = fs::File::from(open_in(root, path, OFlags::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Removes sandboxes of launches that `is_known` no longer knows and that were last changed more than [`KEEP`] ago.
+pub(crate) fn sweep(works: &Path, is_known: impl Fn(WorkId) -> bool) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in fs::read_dir(works)? {
+        let entry = entry?;
+        let Some(work) = work_of(&entry.file_name()) else { continue };
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if !is_known(work) && age > KEEP {
+            fs::remove_dir_all(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes the oldest directories of runners that have ended, until their logs together take at most `max_bytes`.
+pub(crate) fn sweep_runners(runners: &Path, max_bytes: u64, is_known: impl Fn(&Path) -> bool) -> io::Result<usize> {
+    let mut found = Vec::new();
+    for framework in fs::read_dir(runners)? {
+        for runner in fs::read_dir(framework?.path())? {
+            let path = runner?.path();
+            let mut bytes = 0;
+            for file in fs::read_dir(path.join("log")).into_iter().flatten() {
+                bytes += file?.metadata()?.len();
+            }
+            found.push((fs::metadata(&path)?.modified()?, path, bytes));
+        }
+    }
+    found.sort();
+    let mut total: u64 = found.iter().map(|(_, _, bytes)| bytes).sum();
+    let mut removed = 0;
+    for (_, path, bytes) in found {
+        if total <= max_bytes {
+            break;
+        }
+        if !is_known(&path) {
+            fs::remove_dir_all(&path)?;
+            total -= bytes;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// A launch was forgotten: its sandbox's remaining time begins.
+pub(crate) fn retire(works: &Path, work: WorkId) {
+    if let Ok(dir) = fs::File::open(works.join(work.to_string())) {
+        // An unset time only means that it goes earlier.
+        let _ = dir.set_modified(std::time::SystemTime::now());
+    }
+}
+
+fn work_of(name: &OsStr) -> Option<WorkId> {
+    name.to_str()?.strip_prefix("work-")?.parse().ok().map(WorkId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sandbox_is_listed_and_read_but_not_left() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("out")).unwrap();
+        fs::write(root.path().join("out/result"), "42").unwrap();
+        std::os::unix::fs::symlink("/etc", root.path().join("etc")).unwrap();
+        let names: Vec<_> =
+            list(root.path(), "").unwrap().into_iter().map(|entry| (entry.name, entry.directory)).collect();
+        assert_eq!(names, [("etc".to_owned(), false), ("out".to_owned(), true)]);
+        let mut text = String::new();
+        open_file(root.path(), "/out/result").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "42");
+        for path in ["../x", "etc/hostname", "out/../../x", "out"] {
+            assert!(open_file(root.path(), path).is_err(), "{path} was opened");
+        }
+        assert!(list(root.path(), "etc").is_err());
+    }
+
+    #[test]
+    fn logs_of_ended_runners_give_way_oldest_first() {
+        let runners = tempfile::tempdir().unwrap();
+        let path = |number: u64| runners.path().join(format!("framework-1-1/runner-{number}"));
+        for number in 1..=3 {
+            fs::create_dir_all(path(number).join("log")).unwrap();
+            fs::write(path(number).join("log/000001.log"), [0; 100]).unwrap();
+            let changed = std::time::SystemTime::now() - Duration::from_secs(100 - number);
+            fs::File::open(path(number)).unwrap().set_modified(changed).unwrap();
+        }
+        assert_eq!(sweep_runners(runners.path(), 200, |dir| dir == path(1)).unwrap(), 1);
+        assert!(path(1).exists() && !path(2).exists() && path(3).exists());
+    }
+
+    #[test]
+    fn only_old_sandboxes_of_forgotten_launches_are_removed() {
+        let works = tempfile::tempdir().unwrap();
+        for (work, age) in [(1, 0), (2, 2), (3, 2)] {
+            let dir = works.path().join(format!("work-{work}/scratch/0"));
+            fs::create_dir_all(&dir).unwrap();
+            let changed = std::time::SystemTime::now() - KEEP * age;
+            fs::File::open(works.path().join(format!("work-{work}"))).unwrap().set_modified(changed).unwrap();
+        }
+        assert_eq!(sweep(works.path(), |work| work == WorkId(3)).unwrap(), 1);
+        assert!(directory_of(works.path(), WorkId(1), 0).is_some());
+        assert!(directory_of(works.path(), WorkId(2), 0).is_none());
+        assert!(directory_of(works.path(), WorkId(3), 0).is_some());
+    }
+}

@@ -1,0 +1,95 @@
+//! Offers, and what agents and frameworks say of themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_model::{AgentInfo, Capabilities, FrameworkInfo, Offer, Resources};
+
+use super::error::At;
+use super::field::{bounded, micros, pairs, pairs_to_wire, parsed, parsed_list, texts};
+use super::{ConvertError, Decode, resources};
+use crate::limits::{MAX_ATTRIBUTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_ROLES, MAX_WORD_BYTES};
+use crate::v1 as wire;
+
+impl From<&Offer> for wire::Offer {
+    fn from(offer: &Offer) -> wire::Offer {
+        wire::Offer {
+            id: offer.id.to_string(),
+            framework_id: offer.framework.to_string(),
+            role: offer.role.to_string(),
+            agent_id: offer.agent.to_string(),
+            hostname: offer.hostname.to_string(),
+            resources: resources::to_wire(&offer.resources),
+            attributes: pairs_to_wire(&offer.attributes),
+        }
+    }
+}
+
+impl Decode<wire::Offer> for Offer {
+    fn decode(wire: wire::Offer, at: &At<'_>) -> Result<Offer, ConvertError> {
+        Ok(Offer {
+            id: parsed(&wire.id, &at.field("id"))?,
+            framework: parsed(&wire.framework_id, &at.field("framework_id"))?,
+            role: parsed(&wire.role, &at.field("role"))?,
+            agent: parsed(&wire.agent_id, &at.field("agent_id"))?,
+            hostname: bounded(wire.hostname, MAX_WORD_BYTES, &at.field("hostname"))?,
+            resources: Resources::decode(wire.resources, &at.field("resources"))?,
+            attributes: pairs(wire.attributes, MAX_ATTRIBUTES, MAX_WORD_BYTES, &at.field("attributes"))?,
+        })
+    }
+}
+
+impl From<&AgentInfo> for wire::AgentInfo {
+    /// The version and the capabilities travel in the hello.
+    fn from(info: &AgentInfo) -> wire::AgentInfo {
+        wire::AgentInfo {
+            hostname: info.hostname.to_string(),
+            resources: resources::to_wire(&info.resources),
+            attributes: pairs_to_wire(&info.attributes),
+        }
+    }
+}
+
+/// What the agent said together with what its software said.
+pub(super) fn agent_info(
+    wire: wire::AgentInfo,
+    (version, capabilities): (Arc<str>, Capabilities),
+    at: &At<'_>,
+) -> Result<AgentInfo, ConvertError> {
+    Ok(AgentInfo {
+        hostname: bounded(wire.hostname, MAX_WORD_BYTES, &at.field("hostname"))?,
+        resources: Resources::decode(wire.resources, &at.field("resources"))?,
+        attributes: pairs(wire.attributes, MAX_ATTRIBUTES, MAX_WORD_BYTES, &at.field("attributes"))?,
+        capabilities,
+        version,
+    })
+}
+
+impl From<&FrameworkInfo> for wire::FrameworkInfo {
+    /// The capabilities travel in the hello.
+    fn from(info: &FrameworkInfo) -> wire::FrameworkInfo {
+        wire::FrameworkInfo {
+            name: info.name.to_string(),
+            roles: texts(&info.roles),
+            failover_timeout_micros: micros(info.failover_timeout),
+            labels: pairs_to_wire(&info.labels),
+        }
+    }
+}
+
+/// What the framework said together with what its software can do.
+pub(super) fn framework_info(
+    wire: wire::FrameworkInfo,
+    capabilities: Capabilities,
+    at: &At<'_>,
+) -> Result<FrameworkInfo, ConvertError> {
+    let info = FrameworkInfo {
+        name: wire.name.into(),
+        roles: parsed_list(&wire.roles, MAX_ROLES, &at.field("roles"))?,
+        failover_timeout: Duration::from_micros(wire.failover_timeout_micros),
+        capabilities,
+        labels: pairs(wire.labels, MAX_LABELS, MAX_LABEL_BYTES, &at.field("labels"))?,
+    };
+    info.validate().map_err(|error| at.invalid(error))?;
+    Ok(info)
+}

@@ -1,0 +1,124 @@
+//! Task templates and launches. Only their structure is checked here: `Launch::validate` checks the rest, so that one bad
+//! launch of a call can be refused alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_model::{DirectoryGrant, InputFile, Launch, Limits, Resources, TaskKind, TaskRange, TaskSpec};
+
+use super::error::At;
+use super::field::{at_most, decoded, list, micros, pairs, pairs_to_wire, parsed};
+use super::{ConvertError, Decode, resources};
+use crate::limits::{MAX_TASK_ENTRIES, MAX_TO_MASTER_BYTES};
+use crate::v1 as wire;
+
+impl From<&TaskSpec> for wire::TaskSpec {
+    fn from(spec: &TaskSpec) -> wire::TaskSpec {
+        let kind = match spec.kind {
+            TaskKind::Command => wire::TaskKind::Command,
+        };
+        let file = |file: &InputFile| wire::InputFile { digest: file.digest.to_string(), path: file.path.to_string() };
+        let directory = |grant: &DirectoryGrant| wire::DirectoryGrant {
+            host: grant.host.to_string(),
+            guest: grant.guest.to_string(),
+            writable: grant.writable,
+        };
+        let Limits { fuel, deadline, output_bytes } = spec.limits;
+        wire::TaskSpec {
+            kind: kind.into(),
+            module: spec.module.to_string(),
+            args: spec.args.iter().map(|arg| arg.to_string()).collect(),
+            env: pairs_to_wire(&spec.env),
+            files: spec.files.iter().map(file).collect(),
+            directories: spec.directories.iter().map(directory).collect(),
+            resources: resources::to_wire(&spec.resources),
+            limits: Some(wire::Limits { fuel, deadline_micros: deadline.map(micros), output_bytes }),
+            seed: spec.seed,
+            labels: pairs_to_wire(&spec.labels),
+        }
+    }
+}
+
+impl Decode<wire::TaskSpec> for TaskSpec {
+    fn decode(wire: wire::TaskSpec, at: &At<'_>) -> Result<TaskSpec, ConvertError> {
+        // A report of something unknown is taken for something known, but an order for it is not.
+        let kind = match wire::TaskKind::try_from(wire.kind) {
+            Ok(wire::TaskKind::Unspecified | wire::TaskKind::Command) => TaskKind::Command,
+            Err(_) => {
+                return Err(at.field("kind").invalid(format_args!("{} is no kind of task known here", wire.kind)));
+            }
+        };
+        at_most(wire.args.len(), MAX_TASK_ENTRIES, &at.field("args"))?;
+        let limits = wire.limits.unwrap_or_default();
+        Ok(TaskSpec {
+            kind,
+            module: parsed(&wire.module, &at.field("module"))?,
+            args: wire.args.into_iter().map(Arc::from).collect(),
+            env: pairs(wire.env, MAX_TASK_ENTRIES, MAX_TO_MASTER_BYTES, &at.field("env"))?,
+            files: list(wire.files, MAX_TASK_ENTRIES, &at.field("files"))?,
+            directories: list(wire.directories, MAX_TASK_ENTRIES, &at.field("directories"))?,
+            resources: Resources::decode(wire.resources, &at.field("resources"))?,
+            limits: Limits {
+                fuel: limits.fuel,
+                deadline: limits.deadline_micros.map(Duration::from_micros),
+                output_bytes: limits.output_bytes,
+            },
+            seed: wire.seed,
+            labels: pairs(wire.labels, MAX_TASK_ENTRIES, MAX_TO_MASTER_BYTES, &at.field("labels"))?,
+        })
+    }
+}
+
+impl Decode<wire::InputFile> for InputFile {
+    fn decode(wire: wire::InputFile, at: &At<'_>) -> Result<InputFile, ConvertError> {
+        Ok(InputFile { digest: parsed(&wire.digest, &at.field("digest"))?, path: wire.path.into() })
+    }
+}
+
+impl Decode<wire::DirectoryGrant> for DirectoryGrant {
+    fn decode(wire: wire::DirectoryGrant, _at: &At<'_>) -> Result<DirectoryGrant, ConvertError> {
+        Ok(DirectoryGrant { host: wire.host.into(), guest: wire.guest.into(), writable: wire.writable })
+    }
+}
+
+pub(super) fn range_to_wire(tasks: TaskRange) -> Option<wire::TaskArray> {
+    match tasks {
+        TaskRange::Single => None,
+        TaskRange::Array { first, count } => Some(wire::TaskArray { first, count }),
+    }
+}
+
+impl Decode<Option<wire::TaskArray>> for TaskRange {
+    fn decode(wire: Option<wire::TaskArray>, at: &At<'_>) -> Result<TaskRange, ConvertError> {
+        let Some(wire::TaskArray { first, count }) = wire else { return Ok(TaskRange::Single) };
+        // Without these two not even a refusal could name the tasks.
+        let Some(last) = count.checked_sub(1) else { return Err(at.field("count").invalid("0 tasks; it needs 1")) };
+        if first.checked_add(last).is_none() {
+            return Err(at.invalid(format_args!("{count} indices from {first} exceed 32 bits")));
+        }
+        Ok(TaskRange::Array { first, count })
+    }
+}
+
+impl From<&Launch> for wire::Launch {
+    fn from(launch: &Launch) -> wire::Launch {
+        wire::Launch {
+            id: launch.id.to_string(),
+            array: range_to_wire(launch.tasks),
+            slots: launch.slots,
+            template: Some(launch.spec.as_ref().into()),
+        }
+    }
+}
+
+impl Decode<wire::Launch> for Launch {
+    fn decode(wire: wire::Launch, at: &At<'_>) -> Result<Launch, ConvertError> {
+        let spec: TaskSpec = decoded(wire.template, &at.field("template"))?;
+        Ok(Launch {
+            id: parsed(&wire.id, &at.field("id"))?,
+            tasks: TaskRange::decode(wire.array, &at.field("array"))?,
+            slots: wire.slots,
+            spec: spec.into(),
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! One value of every kind, with every field filled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_model::*;
+
+pub(crate) fn agent() -> AgentId {
+    AgentId::new(Epoch(3), 17)
+}
+
+pub(crate) fn framework() -> FrameworkId {
+    FrameworkId::new(Epoch(2), 5)
+}
+
+pub(crate) fn offer_id(counter: u64) -> OfferId {
+    OfferId::new(Epoch(3), counter)
+}
+
+pub(crate) fn secret() -> Secret {
+    Secret::from_bytes([0xa5; 32])
+}
+
+fn pairs(of: &[(&str, &str)]) -> BTreeMap<Arc<str>, Arc<str>> {
+    of.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect()
+}
+
+pub(crate) fn resources() -> Resources {
+    "cpus:2.5;mem:8GiB;disk:1GiB;gpus:2;ports:[31000-31009,31020-31020];licences:{a,b};slots:[1-3];credits:0.001"
+        .parse()
+        .unwrap()
+}
+
+pub(crate) fn spec() -> TaskSpec {
+    TaskSpec {
+        kind: TaskKind::Command,
+        module: Digest([0xab; 32]),
+        args: vec!["--verbose".into(), "".into(), "ä".into()],
+        env: pairs(&[("HOME", "/"), ("EMPTY", "")]),
+        files: vec![InputFile { digest: Digest([1; 32]), path: "in/data.txt".into() }],
+        directories: vec![DirectoryGrant { host: "/srv/data".into(), guest: "data".into(), writable: true }],
+        resources: resources(),
+        limits: Limits {
+            fuel: Some(u64::MAX),
+            deadline: Some(Duration::from_micros(1_500_000)),
+            output_bytes: Some(0),
+        },
+        seed: Some(0),
+        labels: pairs(&[("team", "a")]),
+    }
+}
+
+pub(crate) fn launches() -> Vec<Launch> {
+    let array = TaskRange::Array { first: 10, count: 4096 };
+    vec![
+        Launch { id: "build".parse().unwrap(), tasks: TaskRange::Single, slots: 1, spec: spec().into() },
+        Launch { id: "tiles.1".parse().unwrap(), tasks: array, slots: 8, spec: TaskSpec::default().into() },
+    ]
+}
+
+pub(crate) fn usage() -> Usage {
+    Usage {
+        cpu: Duration::from_micros(1),
+        fuel: 2,
+        peak_memory: 3,
+        queued: Duration::from_micros(4),
+        run: Duration::from_secs(5),
+        output_bytes: 6,
+    }
+}
+
+pub(crate) const STATES: [TaskState; 10] = [
+    TaskState::Staging,
+    TaskState::Running,
+    TaskState::Killing,
+    TaskState::Unreachable,
+    TaskState::Finished,
+    TaskState::Failed,
+    TaskState::Killed,
+    TaskState::Dropped,
+    TaskState::Error,
+    TaskState::Gone,
+];
+
+/// Every state and every reason, with and without the rest.
+pub(crate) fn statuses() -> Vec<TaskStatus> {
+    let full = TaskStatus {
+        exit_code: Some(-1),
+        usage: usage(),
+        attempt: 2,
+        ..TaskStatus::because(TaskState::Failed, Reason::Trap, "wasm trap: unreachable")
+    };
+    let reasons = Reason::ALL.iter().map(|reason| TaskStatus::because(TaskState::Failed, *reason, "why"));
+    STATES.into_iter().map(TaskStatus::of).chain(reasons).chain([full]).collect()
+}
+
+pub(crate) fn updates() -> Vec<Update> {
+    let update = |(at, status)| Update { sequence: at, batch: "tiles.1".parse().unwrap(), first: 7, count: 3, status };
+    (0..).zip(statuses()).map(update).collect()
+}
+
+pub(crate) fn report() -> BatchReport {
+    let run = |count, state| StatusRun { count, status: TaskStatus::of(state) };
+    BatchReport {
+        framework: framework(),
+        role: "eng/backend".parse().unwrap(),
+        id: "tiles.1".parse().unwrap(),
+        tasks: TaskRange::Array { first: 3, count: 100 },
+        slots: 4,
+        shape: resources(),
+        module: Digest([9; 32]),
+        runs: vec![run(10, TaskState::Finished), run(4, TaskState::Running), run(86, TaskState::Staging)],
+    }
+}
+
+pub(crate) fn offer() -> Offer {
+    Offer {
+        id: offer_id(1),
+        framework: framework(),
+        role: "eng".parse().unwrap(),
+        agent: agent(),
+        hostname: "holm-1".into(),
+        resources: resources(),
+        attributes: pairs(&[("rack", "a"), ("arch", "x86_64")]),
+    }
+}
+
+pub(crate) fn agent_info() -> AgentInfo {
+    AgentInfo {
+        hostname: "holm-1".into(),
+        resources: resources(),
+        attributes: pairs(&[("rack", "a")]),
+        capabilities: ["trim".into()].into(),
+        version: "0.1.0".into(),
+    }
+}
+
+pub(crate) fn framework_info() -> FrameworkInfo {
+    FrameworkInfo {
+        name: "word count".into(),
+        roles: vec!["eng".parse().unwrap(), "ops".parse().unwrap()],
+        failover_timeout: Duration::from_secs(60),
+        capabilities: ["gang".into(), "hints".into()].into(),
+        labels: pairs(&[("owner", "me")]),
+    }
+}
+
+pub(crate) fn subscribe() -> Subscribe {
+    Subscribe {
+        info: framework_info(),
+        id: Some(framework()),
+        highest_epoch: Epoch(9),
+        suppressed: vec!["ops".parse().unwrap()],
+    }
+}
+
+pub(crate) fn registration() -> Registration {
+    Registration {
+        id: Some(agent()),
+        cluster: Some(ClusterId(0xabc)),
+        highest_epoch: Epoch(9),
+        incarnation: Incarnation(u64::MAX),
+        boot: BootId("2f1c".into()),
+        info: agent_info(),
+    }
+}
+
+pub(crate) fn calls() -> Vec<Call> {
+    let roles = || vec!["eng".parse().unwrap()];
+    vec![
+        Call::Accept {
+            offers: vec![offer_id(1), offer_id(2)],
+            launches: launches(),
+            refusal: Refusal::new(Duration::from_secs(7)),
+        },
+        Call::Accept { offers: vec![], launches: vec![], refusal: Refusal::default() },
+        Call::Decline { offers: vec![offer_id(3)], refusal: Refusal::NONE },
+        Call::Suppress { roles: roles() },
+        Call::Suppress { roles: vec![] },
+        Call::Revive { roles: roles() },
+        Call::Kill { task: "tiles.1/12".parse().unwrap(), grace: None },
+        Call::Kill { task: "build".parse().unwrap(), grace: Some(Duration::ZERO) },
+        Call::Acknowledge { agent: agent(), incarnation: Incarnation(4), sequence: 99 },
+        Call::Message { agent: agent(), task: "build".parse().unwrap(), data: [0, 1, 255][..].into() },
+        Call::Teardown,
+    ]
+}
+
+pub(crate) fn events() -> Vec<SchedulerEvent> {
+    let updates =
+        |source| SchedulerEvent::Updates { agent: agent(), incarnation: Incarnation(1), source, updates: updates() };
+    vec![
+        SchedulerEvent::Subscribed {
+            framework: framework(),
+            secret: Some(secret()),
+            epoch: Epoch(3),
+            framework_epoch: 12,
+            pending_agents: vec![agent()],
+        },
+        SchedulerEvent::Tasks { agent: agent(), incarnation: Incarnation(1), batches: vec![report()], last: true },
+        SchedulerEvent::Tasks { agent: agent(), incarnation: Incarnation(1), batches: vec![], last: false },
+        SchedulerEvent::Offers(vec![offer()]),
+        SchedulerEvent::Rescinded(vec![offer_id(1)]),
+        updates(Source::Agent),
+        updates(Source::Master),
+        SchedulerEvent::AgentLost { agent: agent(), message: "silent".into() },
+        SchedulerEvent::RunnerLost { agent: agent(), runner: RunnerId(4), message: "signal 9".into() },
+        SchedulerEvent::Message { agent: agent(), task: "build".parse().unwrap(), data: [7][..].into() },
+        SchedulerEvent::Error { message: "no".into(), fatal: true },
+        SchedulerEvent::Heartbeat,
+    ]
+}
+
+pub(crate) fn to_master() -> Vec<ToMaster> {
+    vec![
+        ToMaster::Register(registration()),
+        ToMaster::Report { batches: vec![report()], last: true },
+        ToMaster::Report { batches: vec![], last: false },
+        ToMaster::Updates { framework: framework(), incarnation: Incarnation(2), updates: updates() },
+        ToMaster::Message { framework: framework(), task: "a/1".parse().unwrap(), data: [1][..].into() },
+        ToMaster::RunnerLost { framework: framework(), runner: RunnerId(1), message: "gone".into() },
+        ToMaster::Pong,
+    ]
+}
+
+pub(crate) fn to_agent() -> Vec<ToAgent> {
+    let launch = launches().remove(0);
+    vec![
+        ToAgent::Registered {
+            agent: agent(),
+            secret: None,
+            cluster: ClusterId(1),
+            epoch: Epoch(3),
+            silence: Duration::from_secs(15),
+        },
+        ToAgent::Refused { message: "another cluster".into() },
+        ToAgent::Launch { sequence: 1, framework: framework(), role: "eng".parse().unwrap(), launch },
+        ToAgent::Kill { framework: framework(), task: "a/1".parse().unwrap(), grace: Some(Duration::from_secs(1)) },
+        ToAgent::Trim { framework: framework(), batch: "a".parse().unwrap(), from: 3 },
+        ToAgent::Acknowledge { framework: framework(), incarnation: Incarnation(2), sequence: 8 },
+        ToAgent::Message { framework: framework(), task: "a/1".parse().unwrap(), data: [1][..].into() },
+        ToAgent::Remove { framework: framework() },
+        ToAgent::Ping,
+    ]
+}
+
+pub(crate) fn to_runner() -> Vec<ToRunner> {
+    let directory =
+        PreparedDirectory { prefix: "/srv".into(), below: "data".into(), guest: "data".into(), writable: true };
+    let prepared = Prepared {
+        program: "/cache/x".into(),
+        inputs: Some("/in".into()),
+        scratch: None,
+        directories: vec![directory],
+    };
+    vec![
+        ToRunner::Launch { work: WorkId(1), framework: framework(), launch: launches().remove(1), prepared },
+        ToRunner::Kill { work: WorkId(1), positions: Some((3, 4)), grace: Duration::from_secs(5) },
+        ToRunner::Kill { work: WorkId(1), positions: None, grace: Duration::ZERO },
+        ToRunner::Trim { work: WorkId(1), from: 7 },
+        ToRunner::Message { work: WorkId(1), position: 2, data: [1][..].into() },
+        ToRunner::Acknowledge { sequence: 5 },
+        ToRunner::Stop,
+    ]
+}
+
+pub(crate) fn from_runner() -> Vec<FromRunner> {
+    let report = |(sequence, status)| RunnerReport { sequence, work: WorkId(2), first: 4095, count: 1, status };
+    vec![
+        FromRunner::Hello { runner: RunnerId(1), works: vec![WorkId(1), WorkId(2)] },
+        FromRunner::Reports((1..).zip(statuses()).map(report).collect()),
+        FromRunner::Message { work: WorkId(1), position: 2, data: [1][..].into() },
+    ]
+}
