@@ -1,0 +1,216 @@
+//! From a master's launch to a runner's: taken or refused, prepared, sent.
+
+use std::time::Duration;
+
+use holm_model::{
+    FrameworkId, Launch, MAX_BATCH_TASKS, Reason, Role, RunnerId, TaskRange, TaskState, TaskStatus, Time, ToRunner,
+    Update, WorkId,
+};
+
+use crate::agent::Agent;
+use crate::event::{AgentEffect, PrepareError};
+use crate::master_link::Link;
+use crate::record::Record;
+use crate::work::{Stage, Step};
+
+/// Runs of this many log entries over the bound pass between two compactions.
+const COMPACTION_STEP: usize = 1024;
+
+/// One new entry of a status log, before it has a sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEntry {
+    pub(crate) work: WorkId,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    pub(crate) status: TaskStatus,
+    /// The runner that reported it and the number of its report.
+    pub(crate) reporter: Option<(RunnerId, u64)>,
+}
+
+impl Agent {
+    pub(crate) fn launch(&mut self, sequence: u64, framework: FrameworkId, role: Role, launch: Launch, now: Time) {
+        let Link::Registered { launches, .. } = &mut self.link else { return };
+        if sequence <= *launches {
+            self.counters.repeated_launches += 1;
+            return;
+        }
+        if sequence != *launches + 1 {
+            let message = format!("launch has sequence {sequence} where {} is next", *launches + 1);
+            return self.fault(&message);
+        }
+        *launches = sequence;
+        if let Err(message) = self.make_way(framework, &launch) {
+            return self.fault(&message);
+        }
+        let refusal = self.refusal(framework, &launch);
+        let id = WorkId(self.durable.next_work);
+        if !self.commit(Record::WorkAdded { work: id, framework, role, launch }) {
+            return;
+        }
+        let admitted = match (refusal, self.durable.works.get(&id)) {
+            (None, Some(work)) => self.ledger.admit(id, work).map_err(|error| refused(error.to_string())),
+            (Some(status), _) => Err(status),
+            (None, None) => return,
+        };
+        match admitted {
+            Ok(()) => {
+                if let Some(work) = self.durable.works.get_mut(&id) {
+                    work.taken = Some(now);
+                }
+                self.mark_busy(framework);
+                self.prepare(id);
+            }
+            Err(status) => {
+                self.counters.refused_launches += 1;
+                self.end_unsent(id, status);
+            }
+        }
+    }
+
+    /// Checks what cannot be answered under the launch's own name, and forgets an ended launch of that name.
+    ///
+    /// # Errors
+    /// Why the stream must be given up. An update that named a live launch would end it in everybody's books, and a range
+    /// that is no range cannot be answered task by task; after registering again both sides agree on what is here.
+    fn make_way(&mut self, framework: FrameworkId, launch: &Launch) -> Result<(), String> {
+        let count = launch.tasks.count();
+        let overflows = matches!(launch.tasks, TaskRange::Array { first, count } if first.checked_add(count).is_none());
+        if count == 0 || count > MAX_BATCH_TASKS || overflows {
+            return Err(format!("launch {} has a range of {count} tasks; it needs 1 to {MAX_BATCH_TASKS}", launch.id));
+        }
+        let Some(tenant) = self.durable.tenants.get(&framework) else { return Ok(()) };
+        let limit = self.options.max_framework_tasks;
+        if tenant.log.ends() > limit.saturating_mul(2) {
+            return Err(format!("{framework} has {} unacknowledged ends; the limit is {limit}", tenant.log.ends()));
+        }
+        let Some(earlier) = tenant.batches.get(&launch.id).copied() else { return Ok(()) };
+        if self.durable.works.get(&earlier).is_some_and(|work| work.live > 0) {
+            return Err(format!("launch {} of {framework} is live here and was launched again", launch.id));
+        }
+        // The name is used again before the last end was acknowledged: entries about two launches of one name could
+        // not be told apart, and whoever uses a name again knows that the earlier one is over.
+        self.out.drop_updates_of(framework, Some(&launch.id));
+        self.commit(Record::WorkRemoved { work: earlier });
+        Ok(())
+    }
+
+    fn refusal(&self, framework: FrameworkId, launch: &Launch) -> Option<TaskStatus> {
+        if let Err(error) = launch.validate() {
+            return Some(TaskStatus::because(TaskState::Error, Reason::InvalidTask, describe(&error)));
+        }
+        let (live, ends) =
+            self.durable.tenants.get(&framework).map_or((0, 0), |tenant| (tenant.live, tenant.log.ends()));
+        let (limit, count) = (self.options.max_framework_tasks, u64::from(launch.tasks.count()));
+        if live + ends + count > limit {
+            return Some(refused(format!(
+                "{count} tasks asked, {live} live and {ends} ended without acknowledgement; the limit for a framework \
+                 on an agent is {limit}"
+            )));
+        }
+        self.ledger.check(&launch.resources()).err().map(|error| refused(error.to_string()))
+    }
+
+    /// Ends every live task of a work that no runner has.
+    pub(crate) fn end_unsent(&mut self, id: WorkId, status: TaskStatus) {
+        self.end_where(id, |_| true, status);
+    }
+
+    /// Ends every live task of a work whose state satisfies `wanted`.
+    pub(crate) fn end_where(&mut self, id: WorkId, wanted: impl Fn(TaskState) -> bool, status: TaskStatus) {
+        let Some(work) = self.durable.works.get(&id) else { return };
+        for (first, count) in work.runs_where(work.clip(0, u32::MAX), |state| !state.is_terminal() && wanted(state)) {
+            self.log(NewEntry { work: id, first, count, status: status.clone(), reporter: None });
+        }
+    }
+
+    /// Appends to the status log, gives back resources, and follows up when that was the launch's last task.
+    pub(crate) fn log(&mut self, entry: NewEntry) {
+        let NewEntry { work: id, first, count, status, reporter } = entry;
+        let Some(work) = self.durable.works.get(&id) else { return };
+        let framework = work.framework;
+        let sequence = self.durable.next_sequence(framework);
+        let update = Update { sequence, batch: work.launch.id.clone(), first, count, status };
+        let (runner, runner_sequence) = reporter.map_or((None, 0), |(runner, sequence)| (Some(runner), sequence));
+        if !self.commit(Record::Updated { framework, update: update.clone(), runner, runner_sequence }) {
+            return;
+        }
+        if self.link.registered().is_some() {
+            self.out.update(framework, update);
+        }
+        if let Some(work) = self.durable.works.get(&id) {
+            self.ledger.settle(id, work);
+            if work.live == 0 {
+                self.trims.remove(&id);
+                self.kill_deadlines.remove(&id);
+            }
+        }
+        let entries = self.durable.tenants.get(&framework).map_or(0, |tenant| tenant.log.len());
+        if entries > self.options.max_log_entries && entries.is_multiple_of(COMPACTION_STEP) {
+            self.durable.compact(framework);
+        }
+    }
+
+    pub(crate) fn prepared(&mut self, id: WorkId, result: Result<holm_model::Prepared, PrepareError>, now: Time) {
+        let Some(work) = self.durable.works.get_mut(&id) else { return };
+        if !matches!(work.stage, Stage::Preparing) {
+            return;
+        }
+        let framework = work.framework;
+        match result {
+            Ok(prepared) => {
+                if let Ok(stage) = work.stage.step(Step::Prepared(prepared)) {
+                    work.stage = stage;
+                    self.dispatch(id, now);
+                }
+            }
+            Err(PrepareError { state, reason, message }) => {
+                let state = if state == TaskState::Error { state } else { TaskState::Failed };
+                self.end_unsent(id, TaskStatus::because(state, reason, message));
+                self.note_idle(framework, now);
+            }
+        }
+    }
+
+    /// Sends a prepared work to its framework's runner, or starts one, or lets it wait for the one that is starting.
+    pub(crate) fn dispatch(&mut self, id: WorkId, now: Time) {
+        let Some(framework) = self.durable.works.get(&id).map(|work| work.framework) else { return };
+        match self.runner_for(framework) {
+            Some(runner) if self.is_live(runner) => self.send(id, runner, now),
+            Some(_) => {}
+            None => self.start_runner(framework, now),
+        }
+    }
+
+    pub(crate) fn send(&mut self, id: WorkId, runner: RunnerId, now: Time) {
+        let Some(prepared) = self.prepared_of(id) else { return };
+        if !self.commit(Record::WorkSent { work: id, runner }) {
+            return;
+        }
+        let Some(work) = self.durable.works.get_mut(&id) else { return };
+        work.waited = work.taken.map_or(Duration::ZERO, |taken| now.since(taken));
+        // Tasks that ended while the work was prepared: the runner holds kills for the launch that follows them.
+        for (first, count) in work.runs_where(work.clip(0, u32::MAX), TaskState::is_terminal) {
+            let message = ToRunner::Kill { work: id, positions: Some((first, count)), grace: Duration::ZERO };
+            self.out.push(AgentEffect::ToRunner { runner, message });
+        }
+        let (framework, launch) = (work.framework, work.launch.clone());
+        let message = ToRunner::Launch { work: id, framework, launch, prepared };
+        self.out.push(AgentEffect::ToRunner { runner, message });
+    }
+}
+
+fn refused(message: String) -> TaskStatus {
+    TaskStatus::because(TaskState::Dropped, Reason::AgentRefused, format!("the agent refused the launch: {message}"))
+}
+
+/// An error with what it stems from.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
