@@ -1,1 +1,60 @@
-//! Placeholder while the workspace is laid out.
+//! The wasmtime embedding: how Wasm becomes native code, and how native code runs under limits.
+//!
+//! The way of a module, and who calls what:
+//!
+//! 1. *Agent.* A blob arrives: [`inspect`] says whether it is a core module, a component, or nothing we run.
+//! 2. *Compile worker* (`holm compile-worker --input X --output Y`, one short-lived process per module):
+//!    [`compile_worker_main`] bounds its own process, validates, compiles, checks that every import is one we offer and
+//!    that there is an entry point, and renames the native code into place. Its [`Verdict`] is one line of JSON. The agent
+//!    caches the file under the module's digest and [`Engine::compatibility_key`]. A worker that dies without a verdict
+//!    is [`holm_model::Reason::Compile`].
+//! 3. *Runner process*, once: [`Engine::new`] (pooling allocator, fuel, epochs) and [`Queue::start`] with a tokio handle
+//!    whose runtime has time and I/O enabled and its own threads; guests are polled by the queue's threads, never by tokio.
+//! 4. *Runner process*, per module: [`Program::load`] maps the native code and links it; clones are cheap.
+//! 5. *Runner process*, per task: [`Queue::submit`] a [`Task`]: a program, a [`Command`] (arguments, environment, limits,
+//!    seed, directories), an [`OutputSink`] and an [`Observer`]. The returned [`TaskHandle`] kills it.
+//! 6. The observer hears `started` (unless the task is over within its first slice) and then `ended` with a [`TaskEnd`],
+//!    which [`TaskEnd::into_status`] turns into the model's status.
+//!
+//! ```no_run
+//! # use holm_runtime::*;
+//! # fn demo(command: Command, output: Box<dyn OutputSink>, observer: Box<dyn Observer>) -> Result<(), Box<dyn std::error::Error>> {
+//! let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+//! let engine = Engine::new(Allocation::Pooled { tasks: 1000 })?;
+//! let options = QueueOptions { threads: 2, max_tasks: 1000 };
+//! let queue = Queue::start(&engine, options, tokio.handle().clone())?;
+//! let program = Program::load(&engine, "cache/ab12.w48".as_ref(), ModuleKind::Core)?;
+//! let handle = queue.submit(Task { program, command, output, observer })?;
+//! handle.kill(holm_model::Reason::Killed, "asked to by the framework");
+//! # Ok(()) }
+//! ```
+//!
+//! Nothing is granted by default: no network, no directory, no inherited variable, a closed stdin. What a guest can make
+//! the host hold is bounded by the constants of [`limits`].
+
+mod command;
+mod compile;
+mod engine;
+mod intake;
+pub mod limits;
+mod links;
+mod memory;
+mod outcome;
+mod output;
+mod program;
+mod queue;
+mod run;
+mod seeded;
+mod ticker;
+mod worker;
+mod worker_limits;
+
+pub use command::{Command, CommandLimits, HostDir, Observer, Preopen, Task};
+pub use compile::{CompileError, Compiled, compile};
+pub use engine::{Allocation, Engine, EngineError, slot_ceiling};
+pub use intake::{IntakeError, MAX_MODULE_BYTES, ModuleKind, inspect};
+pub use outcome::{Outcome, TaskEnd};
+pub use output::{OutputSink, Stream};
+pub use program::{LoadError, Program};
+pub use queue::{Queue, QueueOptions, SubmitError, TaskHandle};
+pub use worker::{Verdict, VerdictError, compile_worker_main};

@@ -1,0 +1,77 @@
+//! What to run: a command, what it is given and what it may use.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{OutputSink, Program, TaskEnd};
+
+/// What a guest is given.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Its arguments; the first is the program's name.
+    pub args: Vec<String>,
+    /// Its environment; nothing is inherited.
+    pub env: Vec<(String, String)>,
+    /// Its ceilings.
+    pub limits: CommandLimits,
+    /// Fixes its clocks and randomness: time becomes virtual, sleeps take none, and random bytes are predictable.
+    pub seed: Option<u64>,
+    /// The directories it may open.
+    pub preopens: Vec<Preopen>,
+}
+
+/// Ceilings whose excess ends a task, except for output, which is cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLimits {
+    /// Units of fuel, about one per Wasm instruction; none is unlimited, and fuel is counted all the same.
+    pub fuel: Option<u64>,
+    /// Bytes of all linear memories, tables and the GC heap together.
+    pub memory_bytes: u64,
+    /// Wall time from the first instruction.
+    pub deadline: Option<Duration>,
+    /// Bytes of stdout and stderr together that are kept.
+    pub output_bytes: u64,
+}
+
+/// A directory that the guest may open. There is no way out of it through `..` or links.
+#[derive(Clone, Debug)]
+pub struct Preopen {
+    /// Which directory.
+    pub host: HostDir,
+    /// What the guest calls it.
+    pub guest: String,
+    /// Whether the guest may change anything in it.
+    pub writable: bool,
+}
+
+/// A directory of the host.
+#[derive(Clone, Debug)]
+pub enum HostDir {
+    /// By path. Links in the path are followed, so use it only for paths nobody else can change.
+    Path(PathBuf),
+    /// Already opened, for example beneath an allowed prefix: what was checked is what the guest gets.
+    Opened(Arc<OwnedFd>),
+}
+
+/// Hears what becomes of a task. It is called on the threads that poll guests, so it must not block.
+pub trait Observer: Send {
+    /// The guest was instantiated and still runs after its first slice (about a millisecond). Shorter tasks end without.
+    fn started(&mut self) {}
+
+    /// The task is over. Called exactly once, also when the queue stops.
+    fn ended(self: Box<Self>, end: TaskEnd);
+}
+
+/// A task to be run by the [`crate::Queue`].
+pub struct Task {
+    /// What to run.
+    pub program: Program,
+    /// What it is given.
+    pub command: Command,
+    /// Where its output goes.
+    pub output: Box<dyn OutputSink>,
+    /// Who hears of its end.
+    pub observer: Box<dyn Observer>,
+}

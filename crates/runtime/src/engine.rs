@@ -1,0 +1,227 @@
+//! The engine: one set of settings for everything that compiles and runs tasks, and the memory they run in.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures};
+
+use crate::limits::MAX_BACKTRACE_FRAMES;
+use crate::links::Links;
+use crate::ticker::Ticker;
+
+/// Where guests' memory comes from. It has no influence on native code: what a compile worker made with one allocation
+/// runs with every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Mapped and unmapped per task: little address space, slower launches.
+    OnDemand,
+    /// Slots for this many tasks are reserved in advance and reused: fast launches. Needs about 9 GiB of address space
+    /// per task, but memory only for what is touched.
+    Pooled {
+        /// How many tasks run at the same time.
+        tasks: u32,
+    },
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The settings do not fit this machine.
+    #[error("the Wasm engine cannot be set up on this machine: {0:#}")]
+    Settings(wasmtime::Error),
+    /// The standard interfaces could not be linked.
+    #[error("the interfaces for tasks cannot be linked: {0:#}")]
+    Links(wasmtime::Error),
+    /// The epoch thread could not be started.
+    #[error("the epoch thread cannot be started")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// A wasmtime engine with the settings of tasks, its epoch thread and the interfaces it offers. Clones share all of it.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    wasm: wasmtime::Engine,
+    links: Links,
+    ticker: Ticker,
+    allocation: Allocation,
+    compatibility_key: String,
+}
+
+impl Engine {
+    /// Sets up an engine. Where the slots asked for do not fit the address space (small virtual addresses, a limit on
+    /// it), it logs that and allocates on demand; [`Engine::allocation`] tells what it came to.
+    ///
+    /// # Errors
+    /// When this machine cannot run the engine at all.
+    pub fn new(allocation: Allocation) -> Result<Engine, EngineError> {
+        let (wasm, allocation) = match allocation {
+            Allocation::OnDemand => (on_demand()?, allocation),
+            Allocation::Pooled { tasks } => match wasmtime::Engine::new(&pooled(tasks)) {
+                Ok(wasm) => (wasm, allocation),
+                Err(error) => {
+                    tracing::warn!(tasks, error = format!("{error:#}"), "task slots do not fit: allocating on demand");
+                    (on_demand()?, Allocation::OnDemand)
+                }
+            },
+        };
+        let links = Links::new(&wasm).map_err(EngineError::Links)?;
+        let weak = wasm.weak();
+        let tick = move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+            }
+        };
+        let ticker = Ticker::start(tick).map_err(EngineError::Ticker)?;
+        let compatibility_key = compatibility_key(&wasm);
+        Ok(Engine { shared: Arc::new(Shared { wasm, links, ticker, allocation, compatibility_key }) })
+    }
+
+    /// Where memory really comes from.
+    pub fn allocation(&self) -> Allocation {
+        self.shared.allocation
+    }
+
+    /// Names the settings and the version that native code was made with; a part of its file name in the cache.
+    pub fn compatibility_key(&self) -> &str {
+        &self.shared.compatibility_key
+    }
+
+    /// The engine itself, for worlds bound elsewhere.
+    pub fn wasm(&self) -> &wasmtime::Engine {
+        &self.shared.wasm
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        &self.shared.links
+    }
+
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.shared.ticker
+    }
+}
+
+fn on_demand() -> Result<wasmtime::Engine, EngineError> {
+    wasmtime::Engine::new(&settings()).map_err(EngineError::Settings)
+}
+
+/// The features that no task gets: threads and shared memories escape the memory limit, 64-bit memories cost a bounds
+/// check per access, stack switching is not finished.
+const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
+    .union(WasmFeatures::SHARED_EVERYTHING_THREADS)
+    .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::STACK_SWITCHING);
+
+/// Every setting that native code depends on is fixed here, none comes from the environment: the compile worker and the
+/// runner must agree. The results of a guest are the same on every machine: NaNs are canonical, relaxed SIMD is not.
+fn settings() -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .wasm_features(FEATURES_OFF, false)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(MAX_BACKTRACE_FRAMES))
+        .native_unwind_info(false)
+        // Interpreters bring their initialised heap along as one image; up to this size it is mapped instead of copied.
+        .memory_guaranteed_dense_image_size(64 << 20);
+    config
+}
+
+/// Components of one task instantiate several core modules with their own tables, most have one or two memories.
+fn pooled(tasks: u32) -> Config {
+    let tasks = tasks.max(1);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(tasks)
+        .total_core_instances(tasks.saturating_mul(16))
+        .total_memories(tasks.saturating_mul(2))
+        .total_tables(tasks.saturating_mul(8))
+        .total_stacks(tasks.saturating_mul(2))
+        .total_gc_heaps(tasks)
+        .max_core_instance_size(10 << 20)
+        .max_component_instance_size(10 << 20)
+        .max_memories_per_module(2)
+        .max_tables_per_module(4)
+        .table_elements(100_000)
+        .max_memory_size(4 << 30)
+        // What a slot keeps between two tasks. Below a megabyte or two, launches wait for the kernel's page tables.
+        .linear_memory_keep_resident(2 << 20)
+        .table_keep_resident(64 << 10)
+        .max_unused_warm_slots(tasks.min(32))
+        .decommit_batch_size(16);
+    let mut config = settings();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+fn compatibility_key(engine: &wasmtime::Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("w48-{:016x}", hasher.finish())
+}
+
+/// Mappings that a running task of the pool takes: its memories, table, stack and their guards.
+const MAPPINGS_PER_TASK: u64 = 16;
+/// Mappings of the process apart from tasks.
+const MAPPINGS_RESERVED: u64 = 4_096;
+/// What the kernel allows where it does not say.
+const DEFAULT_MAX_MAPPINGS: u64 = 65_530;
+/// Address space of a task's slots: two memories of 4 GiB with their guards, its tables, stacks and GC heap.
+const ADDRESSES_PER_TASK: u64 = 16 << 30;
+
+/// How many tasks one runner process can hold on this machine: what the kernel's limit on mappings and the width of a
+/// virtual address leave room for. The next task goes to another runner.
+pub fn slot_ceiling() -> u32 {
+    let read = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let mappings = read.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_MAX_MAPPINGS);
+    ceiling(mappings, address_bits())
+}
+
+fn ceiling(mappings: u64, address_bits: u32) -> u32 {
+    let by_mappings = mappings.saturating_sub(MAPPINGS_RESERVED) / MAPPINGS_PER_TASK;
+    // Half of what a process may map, so that the rest of it has room.
+    let by_addresses = (1_u64 << address_bits.clamp(32, 57)) / 4 / ADDRESSES_PER_TASK;
+    u32::try_from(by_mappings.min(by_addresses).max(1)).unwrap_or(u32::MAX)
+}
+
+fn address_bits() -> u32 {
+    // The first of "address sizes : 46 bits physical, 48 bits virtual"; elsewhere the smallest common width.
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = cpuinfo.lines().find(|line| line.starts_with("address sizes"));
+    let bits = line.and_then(|line| line.rsplit(", ").next()?.split(' ').next()?.parse().ok());
+    bits.unwrap_or(if cfg!(target_arch = "x86_64") { 48 } else { 39 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_code_does_not_depend_on_the_allocation() {
+        let on_demand = Engine::new(Allocation::OnDemand).unwrap();
+        let pooled = Engine::new(Allocation::Pooled { tasks: 4 }).unwrap();
+        assert_eq!(on_demand.compatibility_key(), pooled.compatibility_key());
+        assert_eq!(pooled.allocation(), Allocation::Pooled { tasks: 4 });
+    }
+
+    #[test]
+    fn slots_that_do_not_fit_the_address_space_fall_back_to_allocation_on_demand() {
+        let engine = Engine::new(Allocation::Pooled { tasks: 1_000_000 }).unwrap();
+        assert_eq!(engine.allocation(), Allocation::OnDemand);
+    }
+
+    #[test]
+    fn the_ceiling_follows_the_tighter_of_mappings_and_addresses() {
+        assert_eq!(ceiling(65_530, 48), 3_839);
+        assert_eq!(ceiling(1 << 30, 48), 4_096);
+        assert_eq!(ceiling(65_530, 39), 8);
+        assert_eq!(ceiling(0, 39), 1);
+        assert!(slot_ceiling() >= 1);
+    }
+}

@@ -1,0 +1,31 @@
+//! What one guest can make its host hold beyond its memory limit, and how long a name it can give things.
+
+/// Bytes that one host call may copy out of the guest.
+pub const HOSTCALL_BYTES: usize = 8 << 20;
+
+/// Handles (files, streams, pollables) that one task may hold, and entries of its component handle tables.
+pub const MAX_HANDLES: usize = 10_000;
+
+/// Random bytes that one host call may ask for: nothing interrupts a host call, so each must be short.
+pub const MAX_RANDOM_BYTES: u64 = 64 << 10;
+
+/// Core instances that one task may have: composed components have several.
+pub const MAX_INSTANCES: usize = 1_000;
+
+/// Linear memories that one task may have.
+pub const MAX_MEMORIES: usize = 100;
+
+/// Tables that one task may have.
+pub const MAX_TABLES: usize = 1_000;
+
+/// What one table element is charged with, in bytes.
+pub const TABLE_ELEMENT_BYTES: u64 = 8;
+
+/// Frames of a trap's backtrace.
+pub const MAX_BACKTRACE_FRAMES: usize = 32;
+
+/// Bytes of a task's end message; the rest is cut off.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 10;
+
+/// Events that one `poll_oneoff` of a seeded task may wait for.
+pub const MAX_POLL_EVENTS: u32 = 4_096;

@@ -1,0 +1,147 @@
+//! Native code mapped into this process, linked and ready to be instantiated many times.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use holm_model::Reason;
+use rustix::fs::{Mode, OFlags};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use crate::compile::{core_entry, link_component, link_core};
+use crate::run::State;
+use crate::{CompileError, Engine, ModuleKind};
+
+/// A module that can run as a task. Clones share everything.
+#[derive(Clone)]
+pub struct Program {
+    shared: Arc<Linked>,
+}
+
+pub(crate) struct Linked {
+    pub(crate) engine: Engine,
+    pub(crate) plain: Entry,
+    pub(crate) seeded: Entry,
+}
+
+/// A linked module with its entry point.
+pub(crate) enum Entry {
+    Core(wasmtime::InstancePre<State>),
+    Component(CommandPre<State>),
+}
+
+/// Why native code was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be opened or is a link.
+    #[error("native code {path:?} cannot be opened")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Somebody else could have written the file.
+    #[error("native code {path:?} is not trusted: {why}")]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The file is of another version or does not fit the slots of the pool.
+    #[error("native code {path:?} cannot be loaded: {message}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the engine says.
+        message: String,
+    },
+    /// The module cannot run as a task.
+    #[error(transparent)]
+    Module(#[from] CompileError),
+}
+
+impl LoadError {
+    /// The reason for a task that cannot start because of it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            LoadError::Module(error) => error.reason(),
+            _ => Reason::RunnerError,
+        }
+    }
+}
+
+impl Program {
+    /// Maps and links native code made by [`crate::compile_worker_main`] of the same build.
+    ///
+    /// Native code is not confined, so the file must come from the agent's own cache and nowhere else. What can be checked
+    /// is: it must be a regular file, not a link, owned by this process' user or by root, and writable by nobody else.
+    ///
+    /// # Errors
+    /// When the file is missing or not trusted, made by another version, or does not fit the engine's slots.
+    pub fn load(engine: &Engine, native: &Path, kind: ModuleKind) -> Result<Program, LoadError> {
+        let file = open_trusted(native)?;
+        let unusable =
+            |error: wasmtime::Error| LoadError::Unusable { path: native.into(), message: format!("{error:#}") };
+        let links = engine.links();
+        let (plain, seeded) = match kind {
+            ModuleKind::Core => {
+                // SAFETY: the file was compiled by this agent from Wasm and cannot have been written by another user
+                // (`open_trusted`); the cache never changes a file in place, it renames complete ones.
+                let module = unsafe { wasmtime::Module::deserialize_open_file(engine.wasm(), file) };
+                let module = module.map_err(unusable)?;
+                core_entry(&module)?;
+                (Entry::Core(link_core(&links.core, &module)?), Entry::Core(link_core(&links.core_seeded, &module)?))
+            }
+            ModuleKind::Component => {
+                // The path of the open descriptor: what is mapped is what was checked.
+                let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+                // SAFETY: as above.
+                let component = unsafe { wasmtime::component::Component::deserialize_file(engine.wasm(), opened) };
+                let component = component.map_err(unusable)?;
+                (
+                    Entry::Component(link_component(&links.component, &component)?),
+                    Entry::Component(link_component(&links.component_seeded, &component)?),
+                )
+            }
+        };
+        Ok(Program { shared: Arc::new(Linked { engine: engine.clone(), plain, seeded }) })
+    }
+
+    /// What it was made from.
+    pub fn kind(&self) -> ModuleKind {
+        match self.shared.plain {
+            Entry::Core(_) => ModuleKind::Core,
+            Entry::Component(_) => ModuleKind::Component,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    pub(crate) fn entry(&self, seeded: bool) -> &Entry {
+        if seeded { &self.shared.seeded } else { &self.shared.plain }
+    }
+}
+
+fn open_trusted(path: &Path) -> Result<File, LoadError> {
+    let open_error = |source| LoadError::Open { path: path.into(), source };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| open_error(errno.into()))?);
+    let stat = rustix::fs::fstat(&file).map_err(|errno| open_error(errno.into()))?;
+    let untrusted = |why| Err(LoadError::Untrusted { path: path.into(), why });
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return untrusted("it is no regular file");
+    }
+    if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
+        return untrusted("it belongs to another user");
+    }
+    if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
+        return untrusted("others may write to it");
+    }
+    Ok(file)
+}

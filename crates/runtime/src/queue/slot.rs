@@ -1,0 +1,210 @@
+//! A task's place in the queue: its future, whether it is ready, and who hears of its end.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use holm_model::Reason;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Shared, slice_is_used_up};
+use crate::output::Output;
+use crate::run::{Control, run};
+use crate::{Observer, Outcome, Task, TaskEnd};
+
+// The phases of a slot. It waits until it is woken, is in the ready queue until a worker takes it, and is polled; a wake
+// during the poll makes it ready again after it.
+const WAITS: u8 = 0;
+const READY: u8 = 1;
+const POLLED: u8 = 2;
+const POLLED_AND_WOKEN: u8 = 3;
+const OVER: u8 = 4;
+
+/// What came of a poll.
+pub(super) enum Polled {
+    /// It waits for a wake, or somebody else polls it.
+    Waits,
+    /// It is ready again.
+    Again,
+    /// It ended; nobody has been told.
+    Over(Ending),
+}
+
+/// An end to be told once the queue has forgotten the task.
+pub(super) struct Ending {
+    observer: Box<dyn Observer>,
+    end: TaskEnd,
+}
+
+impl Ending {
+    pub(super) fn tell(self) {
+        shielded("ended", || self.observer.ended(self.end));
+    }
+}
+
+/// Calls an observer; its panic must not take the worker along.
+fn shielded(what: &str, call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!(call = what, "an observer panicked");
+    }
+}
+
+/// One task.
+pub(super) struct Slot {
+    id: u64,
+    phase: AtomicU8,
+    /// Nanoseconds of CPU time, of completed polls.
+    cpu: AtomicU64,
+    control: Arc<Control>,
+    queue: Weak<Shared>,
+    /// Taken by the one worker that polls it, so nobody ever waits for this lock.
+    body: Mutex<Option<Body>>,
+}
+
+struct Body {
+    future: Pin<Box<dyn Future<Output = TaskEnd> + Send>>,
+    observer: Box<dyn Observer>,
+    told_started: bool,
+}
+
+impl Slot {
+    /// A slot in the phase "ready", to be put in the ready queue.
+    pub(super) fn queued(id: u64, task: Task, queue: &Arc<Shared>) -> Arc<Slot> {
+        let Task { program, command, output, observer } = task;
+        let control = Arc::new(Control::default());
+        let output = Output::new(output, command.limits.output_bytes);
+        let of_future = control.clone();
+        let future = Box::pin(async move { run(program, command, output, &of_future).await });
+        Arc::new(Slot {
+            id,
+            phase: AtomicU8::new(READY),
+            cpu: AtomicU64::new(0),
+            control,
+            queue: Arc::downgrade(queue),
+            body: Mutex::new(Some(Body { future, observer, told_started: false })),
+        })
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == OVER
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.control.is_stopped()
+    }
+
+    /// Asks the task to end and has it polled before all others.
+    pub(super) fn stop(self: &Arc<Slot>, reason: Reason, message: &str) {
+        self.control.stop(reason, message);
+        // In its turn already: it is entered once more among the urgent ones, and the second entry finds nothing to do.
+        if self.phase.load(Ordering::SeqCst) == READY {
+            self.enqueue();
+        } else {
+            self.wake_by_ref();
+        }
+    }
+
+    fn enqueue(self: &Arc<Slot>) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.make_ready(self.clone());
+        }
+    }
+
+    /// Polls the task once.
+    pub(super) fn poll(self: &Arc<Slot>) -> Polled {
+        if self.step(READY, POLLED).is_err() {
+            return Polled::Waits;
+        }
+        let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = body.as_mut() else { return Polled::Waits };
+        match self.poll_metered(running) {
+            None => {
+                if !running.told_started && self.control.is_instantiated() {
+                    running.told_started = true;
+                    shielded("started", || running.observer.started());
+                }
+                drop(body);
+                if self.step(POLLED, WAITS).is_ok() {
+                    return Polled::Waits;
+                }
+                self.phase.store(READY, Ordering::SeqCst);
+                Polled::Again
+            }
+            Some(end) => {
+                let ended = body.take();
+                drop(body);
+                self.phase.store(OVER, Ordering::SeqCst);
+                let Some(Body { future, observer, .. }) = ended else { return Polled::Waits };
+                // A future that panicked may do so again while it is dropped.
+                drop(catch_unwind(AssertUnwindSafe(|| drop(future))));
+                Polled::Over(Ending { observer, end: TaskEnd { cpu: self.cpu(), ..end } })
+            }
+        }
+    }
+
+    fn poll_metered(self: &Arc<Slot>, body: &mut Body) -> Option<TaskEnd> {
+        let waker = Waker::from(self.clone());
+        let mut context = Context::from_waker(&waker);
+        let before = thread_cpu();
+        let polled = loop {
+            let polled = catch_unwind(AssertUnwindSafe(|| body.future.as_mut().poll(&mut context)));
+            // One that only paused goes on, up to the end of its slice: the way through the queue costs more than a pause.
+            let paused = matches!(polled, Ok(Poll::Pending)) && !slice_is_used_up() && !self.is_stopped();
+            if !(paused && self.step(POLLED_AND_WOKEN, POLLED).is_ok()) {
+                break polled;
+            }
+        };
+        self.cpu.fetch_add(thread_cpu().saturating_sub(before), Ordering::Relaxed);
+        match polled {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(end)) => Some(end),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                tracing::error!(task = self.id, panic = text, "the runtime panicked while it polled a task");
+                Some(TaskEnd::unused(Outcome::RunnerFailed(format!("the runtime panicked: {text}"))))
+            }
+        }
+    }
+
+    /// Moves from one phase to another.
+    fn step(&self, from: u8, to: u8) -> Result<u8, u8> {
+        self.phase.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+    }
+}
+
+impl Wake for Slot {
+    fn wake(self: Arc<Slot>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Slot>) {
+        loop {
+            match self.phase.load(Ordering::SeqCst) {
+                WAITS if self.step(WAITS, READY).is_ok() => return self.enqueue(),
+                POLLED if self.step(POLLED, POLLED_AND_WOKEN).is_ok() => return,
+                WAITS | POLLED => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// CPU time of this thread in nanoseconds.
+fn thread_cpu() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let nanos = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+    u64::try_from(nanos).unwrap_or(0)
+}

@@ -1,0 +1,208 @@
+//! The life of one guest, as a future that the queue polls.
+
+use std::future::poll_fn;
+use std::os::fd::AsRawFd;
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use holm_model::Reason;
+use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use crate::limits::{HOSTCALL_BYTES, MAX_HANDLES, MAX_RANDOM_BYTES};
+use crate::memory::MemoryLimiter;
+use crate::outcome::{exited, of_error};
+use crate::output::Output;
+use crate::program::Entry;
+use crate::queue::slice_is_used_up;
+use crate::seeded::{self, VirtualClock};
+use crate::{Command, HostDir, Outcome, Preopen, Program, Stream, TaskEnd};
+
+/// The precision, in units, to which the fuel of a guest is known that was ended from outside. Each costs a short pause.
+const FUEL_INTERVAL: u64 = 1_000_000;
+
+/// What the host keeps for one guest.
+pub(crate) struct State {
+    pub(crate) wasi: WasiP1Ctx,
+    /// Only seeded tasks look at it.
+    pub(crate) clock: VirtualClock,
+    memory: MemoryLimiter,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+/// What the outside tells a task while it runs, and hears from it.
+#[derive(Default)]
+pub(crate) struct Control {
+    stop: OnceLock<(Reason, String)>,
+    instantiated: AtomicBool,
+}
+
+impl Control {
+    /// Asks the task to end; the first one to ask is the one named. It takes effect when the task is polled next.
+    pub(crate) fn stop(&self, reason: Reason, message: &str) {
+        // Losing against another one who asks is fine: the task ends either way.
+        let _ = self.stop.set((reason, message.to_owned()));
+    }
+
+    /// Whether somebody asked.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.get().is_some()
+    }
+
+    /// How a stopped task ends.
+    pub(crate) fn stop_outcome(&self) -> Option<Outcome> {
+        self.stop.get().map(|(reason, message)| Outcome::Killed { reason: *reason, message: message.clone() })
+    }
+
+    /// Whether the guest has been instantiated.
+    pub(crate) fn is_instantiated(&self) -> bool {
+        self.instantiated.load(Ordering::Acquire)
+    }
+}
+
+/// Runs a command to its end. All of the guest's memory is gone when the future is done.
+pub(crate) async fn run(program: Program, command: Command, output: Output, control: &Control) -> TaskEnd {
+    let state = match state(&command, &output) {
+        Ok(state) => state,
+        Err(outcome) => return TaskEnd::unused(outcome),
+    };
+    let budget = command.limits.fuel.unwrap_or(u64::MAX);
+    let mut store = match store(&program, state, budget) {
+        Ok(store) => store,
+        Err(error) => return TaskEnd::unused(Outcome::RunnerFailed(format!("no store for the task: {error:#}"))),
+    };
+    let begin = Instant::now();
+    let called = call_within(&program, &command, &mut store, control).await;
+    let fuel = budget - store.get_fuel().unwrap_or(0);
+    let refusal = store.data().memory.refusal();
+    let outcome = match called {
+        Called::Returned(Ok(code)) => exited(code, refusal),
+        Called::Returned(Err(error)) => of_error(&error, budget, refusal),
+        Called::NotInstantiated(message) => Outcome::RunnerFailed(message),
+        Called::PastDeadline(deadline) => Outcome::PastDeadline(deadline),
+        Called::Stopped(outcome) => outcome,
+    };
+    let (kept, output_dropped) = output.totals();
+    TaskEnd {
+        outcome,
+        cpu: Duration::ZERO, // The queue knows.
+        fuel,
+        peak_memory: store.data().memory.peak(),
+        run: begin.elapsed(),
+        output_bytes: kept + output_dropped,
+        output_dropped,
+    }
+}
+
+enum Called {
+    /// With the exit code, or with what ended it.
+    Returned(wasmtime::Result<i32>),
+    NotInstantiated(String),
+    PastDeadline(Duration),
+    Stopped(Outcome),
+}
+
+/// Calls the guest until it ends, is stopped, or its deadline passes. In the last two cases the call is dropped where it
+/// stands: between two slices or in a host call that waits.
+async fn call_within(program: &Program, command: &Command, store: &mut Store<State>, control: &Control) -> Called {
+    let mut call = pin!(call(program.entry(command.seed.is_some()), store, control));
+    let mut deadline = command.limits.deadline.map(|limit| (limit, Box::pin(tokio::time::sleep(limit))));
+    poll_fn(|context| {
+        if let Some(outcome) = control.stop_outcome() {
+            return Poll::Ready(Called::Stopped(outcome));
+        }
+        if let Some((limit, timer)) = &mut deadline
+            && timer.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Called::PastDeadline(*limit));
+        }
+        call.as_mut().poll(context)
+    })
+    .await
+}
+
+async fn call(entry: &Entry, store: &mut Store<State>, control: &Control) -> Called {
+    match entry {
+        Entry::Core(pre) => {
+            let start = match pre.instantiate_async(&mut *store).await {
+                Ok(instance) => instance.get_typed_func::<(), ()>(&mut *store, "_start"),
+                Err(error) => return not_instantiated(error, store),
+            };
+            control.instantiated.store(true, Ordering::Release);
+            Called::Returned(match start {
+                Ok(start) => start.call_async(store, ()).await.map(|()| 0),
+                Err(error) => Err(error),
+            })
+        }
+        Entry::Component(pre) => {
+            let command = match pre.instantiate_async(&mut *store).await {
+                Ok(command) => command,
+                Err(error) => return not_instantiated(error, store),
+            };
+            control.instantiated.store(true, Ordering::Release);
+            let run = command.wasi_cli_run().call_run(store).await;
+            Called::Returned(run.map(|result| if result.is_ok() { 0 } else { 1 }))
+        }
+    }
+}
+
+/// Instantiation fails by the guest's start function, by its memory limit, or by the host's means.
+fn not_instantiated(error: wasmtime::Error, store: &Store<State>) -> Called {
+    let of_guest = error.downcast_ref::<WasmBacktrace>().is_some() || error.downcast_ref::<wasmtime::Trap>().is_some();
+    if of_guest || store.data().memory.refusal().is_some() {
+        return Called::Returned(Err(error));
+    }
+    Called::NotInstantiated(format!("the task cannot be instantiated: {error:#}"))
+}
+
+fn store(program: &Program, state: State, budget: u64) -> wasmtime::Result<Store<State>> {
+    let mut store = Store::try_new(program.engine().wasm(), state)?;
+    store.limiter(|state| &mut state.memory);
+    store.set_fuel(budget)?;
+    // Fuel that runs in a loop is known to the store only now and then; without this a guest killed there used none.
+    store.fuel_async_yield_interval(Some(FUEL_INTERVAL))?;
+    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    store.set_max_component_handles(MAX_HANDLES);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|_| {
+        Ok(if slice_is_used_up() { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) })
+    });
+    Ok(store)
+}
+
+/// What the guest is given. The builder grants nothing: stdin is at its end, sockets and names are refused.
+fn state(command: &Command, output: &Output) -> Result<State, Outcome> {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.allow_blocking_current_thread(false);
+    wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    wasi.max_random_size(MAX_RANDOM_BYTES);
+    wasi.args(&command.args).envs(&command.env);
+    wasi.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
+    for preopen in &command.preopens {
+        open(&mut wasi, preopen)?;
+    }
+    let clock = command.seed.map(|seed| seeded::configure(&mut wasi, seed)).unwrap_or_default();
+    let mut wasi = wasi.build_p1();
+    wasi.ctx().table.set_max_capacity(MAX_HANDLES);
+    Ok(State { wasi, clock, memory: MemoryLimiter::new(command.limits.memory_bytes) })
+}
+
+fn open(wasi: &mut WasiCtxBuilder, preopen: &Preopen) -> Result<(), Outcome> {
+    let perms = if preopen.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+    let path = match &preopen.host {
+        HostDir::Path(path) => path.clone(),
+        HostDir::Opened(directory) => format!("/proc/self/fd/{}", directory.as_raw_fd()).into(),
+    };
+    wasi.preopened_dir(path, &preopen.guest, perms).map(drop).map_err(|error| {
+        Outcome::SandboxFailed(format!("directory {:?} cannot be opened: {}", preopen.guest, error.root_cause()))
+    })
+}

@@ -1,0 +1,132 @@
+//! The compile worker: a process that turns one module into native code, says what came of it, and ends.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use holm_model::Reason;
+use serde::{Deserialize, Serialize};
+
+use crate::{Allocation, Compiled, Engine, MAX_MODULE_BYTES, ModuleKind, compile, worker_limits};
+
+/// The compiler recurses over the module's structure.
+const STACK_BYTES: usize = 32 << 20;
+
+/// What a compile worker says, as one line of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether there is native code.
+    pub ok: bool,
+    /// What the module is, if it is fine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ModuleKind>,
+    /// The size of the native code.
+    #[serde(default)]
+    pub native_bytes: u64,
+    /// `INVALID_MODULE` or `COMPILE`, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A line that is no verdict.
+#[derive(Debug, thiserror::Error)]
+#[error("compile worker said no verdict")]
+pub struct VerdictError(#[source] serde_json::Error);
+
+impl Verdict {
+    fn refused(reason: Reason, message: &str) -> Verdict {
+        let message = Some(crate::outcome::clip(message));
+        Verdict { ok: false, kind: None, native_bytes: 0, reason: Some(reason.as_str().to_owned()), message }
+    }
+
+    /// The verdict as a line, without its end.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("plain fields always serialize")
+    }
+
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// When it is no verdict.
+    pub fn parse(line: &str) -> Result<Verdict, VerdictError> {
+        serde_json::from_str(line).map_err(VerdictError)
+    }
+
+    /// What the module is, or the reason and the message for its tasks.
+    ///
+    /// # Errors
+    /// When the module was refused.
+    pub fn into_result(self) -> Result<ModuleKind, (Reason, String)> {
+        match (self.ok, self.kind) {
+            (true, Some(kind)) => Ok(kind),
+            _ => {
+                let invalid = self.reason.as_deref() == Some(Reason::InvalidModule.as_str());
+                let reason = if invalid { Reason::InvalidModule } else { Reason::Compile };
+                Err((reason, self.message.unwrap_or_else(|| "the compiler gave no message".to_owned())))
+            }
+        }
+    }
+}
+
+/// Compiles the module in `input` and puts its native code at `output`, read-only, complete or not at all. It limits the
+/// process it runs in for good, so it is for a process of its own; whoever started that prints nothing else than
+/// [`Verdict::to_line`] and bounds its wall time.
+pub fn compile_worker_main(input: &Path, output: &Path) -> Verdict {
+    if let Err(error) = worker_limits::apply() {
+        return Verdict::refused(Reason::Compile, &format!("compile worker cannot limit itself: {error}"));
+    }
+    let bytes = match read(input) {
+        Ok(bytes) => bytes,
+        Err(error) => return Verdict::refused(Reason::Compile, &format!("compile worker cannot read: {error}")),
+    };
+    let compiled = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        thread.spawn_scoped(scope, || compile_bytes(&bytes)).map(|thread| thread.join())
+    });
+    let compiled = match compiled {
+        Ok(Ok(Ok(compiled))) => compiled,
+        Ok(Ok(Err(refused))) => return refused,
+        Ok(Err(_panic)) => return Verdict::refused(Reason::Compile, "the compiler panicked"),
+        Err(error) => return Verdict::refused(Reason::Compile, &format!("compile worker has no thread: {error}")),
+    };
+    match write(output, &compiled.native) {
+        Ok(()) => {
+            let native_bytes = compiled.native.len() as u64;
+            Verdict { ok: true, kind: Some(compiled.kind), native_bytes, reason: None, message: None }
+        }
+        Err(error) => Verdict::refused(Reason::Compile, &format!("compile worker cannot write: {error}")),
+    }
+}
+
+fn compile_bytes(bytes: &[u8]) -> Result<Compiled, Verdict> {
+    let engine = Engine::new(Allocation::OnDemand)
+        .map_err(|error| Verdict::refused(Reason::Compile, &format!("compile worker has no engine: {error}")))?;
+    compile(&engine, bytes).map_err(|error| Verdict::refused(error.reason(), &error.to_string()))
+}
+
+/// One byte more than allowed is enough for the intake to refuse it.
+fn read(input: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(input)?.take(MAX_MODULE_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes beside the target and renames, so that nobody ever maps half a file.
+fn write(output: &Path, native: &[u8]) -> std::io::Result<()> {
+    let mut name = output.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = Path::new(&name);
+    let written = File::options().write(true).create_new(true).mode(0o400).open(temporary).and_then(|mut file| {
+        file.write_all(native)?;
+        std::fs::rename(temporary, output)
+    });
+    if written.is_err() {
+        // The target was not touched; a leftover would only take space.
+        let _ = std::fs::remove_file(temporary);
+    }
+    written
+}

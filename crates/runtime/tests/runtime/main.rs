@@ -1,0 +1,13 @@
+//! Real modules through the whole way: compiled, loaded, run by the queue, under every limit.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod guests;
+mod harness;
+mod intake;
+mod limits;
+mod running;
+mod samples;
+mod sandbox;
+mod seeds;
+mod worker;
