@@ -63,7 +63,7 @@ pub fn hostname() -> String {
 }
 
 /// The kernel's id of this boot.
-pub fn boot_id() -> BootId {
+pub(crate) fn boot_id() -> BootId {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     BootId(text.trim().into())
 }
