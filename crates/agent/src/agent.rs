@@ -108,11 +108,11 @@ impl Agent {
         match event {
             AgentEvent::Connected { session } => self.connected(session, now),
             AgentEvent::Disconnected { session } => self.disconnected(session),
-            AgentEvent::FromMaster { session, message } => self.from_master(session, message, now),
+            AgentEvent::FromMaster { session, message } => self.hear_master(session, message, now),
             AgentEvent::Prepared { work, result } => self.prepared(work, result, now),
             AgentEvent::RunnerConnected { runner } => self.runner_connected(runner, now),
             AgentEvent::RunnerDisconnected { runner } => self.runner_disconnected(runner, now),
-            AgentEvent::FromRunner { runner, message } => self.from_runner(runner, message, now),
+            AgentEvent::FromRunner { runner, message } => self.hear_runner(runner, message, now),
             AgentEvent::RunnerExited { runner, message } => self.runner_exited(runner, &message, now),
             AgentEvent::Wake => {}
         }
@@ -224,7 +224,7 @@ impl Agent {
         }
     }
 
-    /// The first work in hand of this framework that passes, in the order of launch.
+    /// This framework's works, in the order of launch.
     pub(crate) fn works_of(&self, framework: FrameworkId) -> Vec<WorkId> {
         let tenant = self.durable.tenants.get(&framework);
         let mut works: Vec<WorkId> =

@@ -78,7 +78,7 @@ impl Agent {
         }
     }
 
-    pub(crate) fn from_master(&mut self, session: SessionId, message: ToAgent, now: Time) {
+    pub(crate) fn hear_master(&mut self, session: SessionId, message: ToAgent, now: Time) {
         if self.link.session() != Some(session) {
             self.counters.stale_messages += 1;
             return;

@@ -143,7 +143,7 @@ impl Agent {
         self.step_link(runner, LinkStep::Broken(deadline));
     }
 
-    pub(crate) fn from_runner(&mut self, runner: RunnerId, message: FromRunner, now: Time) {
+    pub(crate) fn hear_runner(&mut self, runner: RunnerId, message: FromRunner, now: Time) {
         let Some(slot) = self.slots.get(&runner) else {
             self.counters.stale_messages += 1;
             return;

@@ -23,7 +23,7 @@ impl Agent {
             return;
         };
         let Some(work) = self.durable.works.get(&id) else { return };
-        let range = position.map_or(work.clip(0, u32::MAX), |position| work.clip(position, 1));
+        let range = position.map_or_else(|| work.clip(0, u32::MAX), |position| work.clip(position, 1));
         match &work.stage {
             Stage::Over => {}
             Stage::Preparing | Stage::Ready(_) => {

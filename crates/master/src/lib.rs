@@ -1,1 +1,57 @@
-//! Placeholder while the workspace is laid out.
+//! The master: who is connected, who is offered what, which launches run where. A state machine without I/O.
+//!
+//! A shell feeds [`Event`]s into [`Master::handle`], performs the [`Effect`]s it drains, in order, and calls again when
+//! [`Master::next_wake`] says so. The master is made from a registry snapshot when a leader is elected and dropped when
+//! it is deposed; it does not know how many masters there are.
+//!
+//! # Where things are
+//! - An offer is made in `offers`, used up in `accept`, and rescinded or expired in `offers`.
+//! - A task changes state in `tasks::enter`, and nowhere else; what agents say of tasks arrives in `updates` and `reconcile`.
+//! - An agent is admitted in `admission` and given up in `liveness`; a framework is admitted in `subscribe` and ended in
+//!   `completion`.
+//! - Limits are in [`Options`] and in the constants beside it; each refusal names the limit.
+//! - What must hold after every event is in [`invariants`].
+
+mod accept;
+mod admission;
+mod agents;
+mod allocation;
+mod authorize;
+mod calls;
+mod completion;
+mod delta;
+mod effect;
+mod event;
+mod frameworks;
+pub mod invariants;
+mod launches;
+mod liveness;
+mod logs;
+mod master;
+mod offers;
+mod operator;
+mod options;
+mod outbox;
+mod reconcile;
+mod registry;
+mod subscribe;
+mod tasks;
+mod timers;
+mod updates;
+mod writes;
+
+pub use authorize::{Denied, Object, authorize};
+pub use delta::{AgentPhase, AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
+pub use effect::{Effect, OperatorError};
+pub use event::{Event, Fresh, OperatorCall, PersistOutcome, RequestId, SessionId, WriteId};
+/// Shares as the allocator reports them, and its options: shells see the allocator through the master only.
+pub use holm_allocator::{Dominant, FrameworkShare, Options as AllocatorOptions, RoleShare};
+pub use master::Master;
+pub use options::{
+    MAX_AGENT_LAUNCHES, MAX_CALL_LAUNCHES, MAX_CALL_OFFERS, MAX_GRANTS, MAX_STATUS_MESSAGE_BYTES, MAX_UNACKNOWLEDGED,
+    MAX_WAITING_KILLS, MESSAGE_TARGET_BYTES, Options,
+};
+pub use registry::{Registry, RegistryOp};
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,7 @@ impl Runner {
                     self.agent = AgentLink::Alone(now + self.options.recovery);
                 }
             }
-            RunnerEvent::FromAgent(message) => self.from_agent(message, now),
+            RunnerEvent::FromAgent(message) => self.hear_agent(message, now),
             RunnerEvent::Started { work, position } => self.started(work, position),
             RunnerEvent::Ended { work, position, status } => self.ended(work, position, status),
             RunnerEvent::TaskMessage { work, position, data } => self.task_message(work, position, data),
@@ -121,7 +121,7 @@ impl Runner {
         self.reports.send_all_again();
     }
 
-    fn from_agent(&mut self, message: ToRunner, now: Time) {
+    fn hear_agent(&mut self, message: ToRunner, now: Time) {
         match message {
             ToRunner::Launch { work, framework, launch, prepared } => {
                 self.launch(work, framework, launch, prepared, now)

@@ -116,7 +116,7 @@ fn an_ended_name_may_be_used_again_before_its_end_is_acknowledged() {
     rig.run(launch("a", 1, 1));
     rig.reports(vec![report(1, WORK, 0, 1, TaskState::Failed)]);
     let again = rig.run(launch("a", 1, 1));
-    rig.from_runner(RUNNER, FromRunner::Reports(vec![report(2, again, 0, 1, TaskState::Running)]));
+    rig.runner_says(RUNNER, FromRunner::Reports(vec![report(2, again, 0, 1, TaskState::Running)]));
     // The new entry has a sequence that the master has not seen, although the old one is gone.
     assert_eq!(rig.told(), ["1 a[0+1] FAILED", "2 a[0+1] RUNNING"]);
     rig.restart();

@@ -145,7 +145,7 @@ impl Rig {
 
     pub(super) fn hello(&mut self, runner: RunnerId, works: &[WorkId]) {
         self.event(AgentEvent::RunnerConnected { runner });
-        self.from_runner(runner, FromRunner::Hello { runner, works: works.to_vec() });
+        self.runner_says(runner, FromRunner::Hello { runner, works: works.to_vec() });
     }
 
     /// Launches, prepares and sends to a runner that is there afterwards.
@@ -160,12 +160,12 @@ impl Rig {
         work
     }
 
-    pub(super) fn from_runner(&mut self, runner: RunnerId, message: FromRunner) {
+    pub(super) fn runner_says(&mut self, runner: RunnerId, message: FromRunner) {
         self.event(AgentEvent::FromRunner { runner, message });
     }
 
     pub(super) fn reports(&mut self, reports: Vec<RunnerReport>) {
-        self.from_runner(RUNNER, FromRunner::Reports(reports));
+        self.runner_says(RUNNER, FromRunner::Reports(reports));
     }
 
     pub(super) fn kill(&mut self, task: &str, grace: Option<Duration>) {

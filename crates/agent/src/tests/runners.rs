@@ -199,7 +199,7 @@ fn what_a_runner_holds_beyond_the_agents_books_is_killed() {
 fn a_runner_under_another_name_is_stopped() {
     let mut rig = Rig::registered();
     rig.run(launch("a", 1, 1));
-    rig.from_runner(RUNNER, FromRunner::Hello { runner: RunnerId(7), works: vec![] });
+    rig.runner_says(RUNNER, FromRunner::Hello { runner: RunnerId(7), works: vec![] });
     assert!(rig.has(|effect| matches!(effect, AgentEffect::StopRunner { runner: RUNNER, .. })));
     rig.event(AgentEvent::RunnerConnected { runner: RunnerId(9) });
     assert!(rig.has(|effect| matches!(effect, AgentEffect::StopRunner { runner: RunnerId(9), .. })));
@@ -249,8 +249,8 @@ fn a_runner_speaks_for_its_own_framework_only() {
     rig.master(ToAgent::Launch { sequence, framework: framework(2), role: role(), launch: launch("b", 1, 1) });
     rig.prepared(WorkId(1));
     rig.hello(RunnerId(1), &[WORK, WorkId(1)]);
-    rig.from_runner(RunnerId(1), FromRunner::Reports(vec![report(1, WORK, 0, 1, TaskState::Finished)]));
-    rig.from_runner(RunnerId(1), FromRunner::Message { work: WORK, position: 0, data: vec![1].into() });
+    rig.runner_says(RunnerId(1), FromRunner::Reports(vec![report(1, WORK, 0, 1, TaskState::Finished)]));
+    rig.runner_says(RunnerId(1), FromRunner::Message { work: WORK, position: 0, data: vec![1].into() });
     assert!(rig.told().is_empty());
     assert_eq!((rig.agent.counters().ignored_reports, rig.agent.counters().dropped_messages), (1, 1));
 }
@@ -273,12 +273,12 @@ fn messages_of_tasks_reach_the_master_within_their_limit() {
     let mut rig = Rig::registered();
     rig.run(launch("a", 2, 2));
     let message = |position, bytes: usize| FromRunner::Message { work: WORK, position, data: vec![0; bytes].into() };
-    rig.from_runner(RUNNER, message(1, 10));
+    rig.runner_says(RUNNER, message(1, 10));
     assert!(matches!(rig.to_master().last(), Some(ToMaster::Message { task, .. }) if task.to_string() == "a/1"));
-    rig.from_runner(RUNNER, message(2, 10));
-    rig.from_runner(RUNNER, message(0, (64 << 10) + 1));
+    rig.runner_says(RUNNER, message(2, 10));
+    rig.runner_says(RUNNER, message(0, (64 << 10) + 1));
     rig.event(AgentEvent::Disconnected { session: rig.session });
-    rig.from_runner(RUNNER, message(0, 10));
+    rig.runner_says(RUNNER, message(0, 10));
     assert_eq!(rig.agent.counters().dropped_messages, 3);
 }
 

@@ -1,0 +1,181 @@
+//! ACCEPT and DECLINE: offers become launches, the rest goes back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use holm_model::{
+    Action, AgentId, Epoch, FrameworkId, Launch, OfferId, Principal, Reason, Refusal, Resources, Role, Source,
+    TaskState, TaskStatus, ToAgent, Update,
+};
+
+use crate::Master;
+use crate::authorize::{Object, authorize};
+use crate::launches::{Place, Record};
+use crate::options::{MAX_CALL_LAUNCHES, MAX_CALL_OFFERS};
+
+/// The agent of statuses about launches that no offer places anywhere.
+const NO_AGENT: AgentId = AgentId::new(Epoch(0), 0);
+
+/// The offers of an ACCEPT taken together, and what is left of them.
+struct Pool {
+    framework: FrameworkId,
+    role: Role,
+    agent: AgentId,
+    left: Resources,
+}
+
+impl Master {
+    /// Launches tasks on offers; what they do not use goes back under `refusal`.
+    pub(crate) fn accept(&mut self, framework: FrameworkId, ids: &[OfferId], launches: Vec<Launch>, refusal: Refusal) {
+        let checked = self.check_accept(framework, ids, &launches);
+        if let Err(why) = checked {
+            let status = TaskStatus::because(TaskState::Dropped, Reason::InvalidOffers, why);
+            return self.refuse_accept(framework, ids, &launches, &status);
+        }
+        let Some(mut pool) = self.take_offers(ids) else { return };
+        let mut refused = Vec::new();
+        for launch in launches {
+            match self.admit_launch(&pool, &launch) {
+                Ok(left) => {
+                    pool.left = left;
+                    self.launch(&pool, launch);
+                }
+                Err(status) => refused.push(whole(&launch, status)),
+            }
+        }
+        let Pool { framework, role, agent, left } = pool;
+        if !left.is_empty() {
+            let declined = self.allocator.decline(framework, &role, agent, &left, refusal, self.now);
+            self.check(declined);
+            self.touched(agent);
+        }
+        self.send_updates(framework, agent, Source::Master, refused);
+    }
+
+    /// Gives offers back. Unknown ones are ignored.
+    pub(crate) fn decline(&mut self, framework: FrameworkId, ids: &[OfferId], refusal: Refusal) {
+        for id in ids {
+            if self.offers.out.get(id).is_some_and(|offer| offer.framework == framework)
+                && let Some(offer) = self.take_offer(*id)
+            {
+                self.decline_offer(&offer, refusal);
+            }
+        }
+    }
+
+    fn check_accept(&self, framework: FrameworkId, ids: &[OfferId], launches: &[Launch]) -> Result<(), String> {
+        if ids.is_empty() {
+            return Err("accept names no offer".to_owned());
+        }
+        let counts = [("offers", ids.len(), MAX_CALL_OFFERS), ("launches", launches.len(), MAX_CALL_LAUNCHES)];
+        if let Some((what, count, limit)) = counts.into_iter().find(|(_, count, limit)| count > limit) {
+            return Err(format!("accept has {count} {what}; the limit is {limit}"));
+        }
+        self.check_offers(framework, ids).map_err(|error| error.to_string())
+    }
+
+    /// Drops every launch of an ACCEPT and frees those of its offers that are the framework's own.
+    fn refuse_accept(&mut self, framework: FrameworkId, ids: &[OfferId], launches: &[Launch], status: &TaskStatus) {
+        let mut agent = None;
+        for id in ids {
+            if self.offers.out.get(id).is_some_and(|offer| offer.framework == framework)
+                && let Some(offer) = self.take_offer(*id)
+            {
+                agent.get_or_insert(offer.agent);
+                self.release_offer(&offer);
+            }
+        }
+        let updates = launches.iter().map(|launch| whole(launch, status.clone())).collect();
+        self.send_updates(framework, agent.unwrap_or(NO_AGENT), Source::Master, updates);
+    }
+
+    /// Uses up offers that have been checked.
+    fn take_offers(&mut self, ids: &[OfferId]) -> Option<Pool> {
+        let mut pool: Option<Pool> = None;
+        for id in ids {
+            let Some(offer) = self.take_offer(*id) else { continue };
+            let left = pool.as_ref().map_or(Resources::EMPTY, |pool| pool.left.clone());
+            // Parts of one agent cannot overlap: a failure would be a fault of the books.
+            let sum = left.plus(&offer.resources);
+            let left = self.check(sum)?;
+            pool = Some(Pool { framework: offer.framework, role: offer.role, agent: offer.agent, left });
+        }
+        pool
+    }
+
+    /// Decides on one launch: what is left after it, or the status that refuses it.
+    fn admit_launch(&self, pool: &Pool, launch: &Launch) -> Result<Resources, TaskStatus> {
+        let error = |reason, message: String| TaskStatus::because(TaskState::Error, reason, message);
+        let principal = Principal::Framework(pool.framework);
+        authorize(&principal, Action::Launch, Object::Role(&pool.role))
+            .map_err(|denied| error(Reason::Unauthorized, denied.to_string()))?;
+        launch.validate().map_err(|invalid| error(Reason::InvalidTask, explain(&invalid)))?;
+        if !self.launches.named(pool.framework, &launch.id).is_empty() {
+            let message = format!("launch {} is still live, or its end is not acknowledged yet", launch.id);
+            return Err(error(Reason::DuplicateTask, message));
+        }
+        self.check_limits(pool.framework, launch).map_err(|message| error(Reason::InvalidTask, message))?;
+        let left = pool.left.minus(&launch.resources()).map_err(|short| {
+            let message = format!("launch {} does not fit what is left of the offers: {short}", launch.id);
+            error(Reason::InvalidTask, message)
+        })?;
+        if self.agents.get(&pool.agent).is_none_or(|agent| agent.active().is_none()) {
+            let message = format!("agent {} is not connected", pool.agent);
+            return Err(TaskStatus::because(TaskState::Dropped, Reason::AgentDisconnected, message));
+        }
+        Ok(left)
+    }
+
+    fn check_limits(&self, framework: FrameworkId, launch: &Launch) -> Result<(), String> {
+        let (launches, limit) = (self.launches.count_of_framework(framework), self.options.max_framework_launches);
+        if launches >= limit {
+            return Err(format!("framework has {launches} launches; the limit is {limit}"));
+        }
+        let live = self.frameworks.get(&framework).map_or(0, |framework| framework.live_tasks);
+        let (tasks, limit) = (live + u64::from(launch.tasks.count()), self.options.max_framework_tasks);
+        if tasks > limit {
+            return Err(format!("framework would have {tasks} live tasks; the limit is {limit}"));
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, pool: &Pool, launch: Launch) {
+        let place = Place { framework: pool.framework, batch: launch.id.clone(), agent: pool.agent };
+        self.add_launch(&place, Record::accepted(pool.role.clone(), &launch), true);
+        let Some(stream) = self.agents.get_mut(&pool.agent).and_then(|agent| agent.stream_mut()) else { return };
+        stream.sent += 1;
+        let (session, sequence) = (stream.session, stream.sent);
+        let (framework, role) = (pool.framework, pool.role.clone());
+        self.out.tell_agent(session, ToAgent::Launch { sequence, framework, role, launch });
+    }
+
+    /// Tells a framework which of its calls was refused, and why.
+    pub(crate) fn complain(&mut self, framework: FrameworkId, message: impl Into<Arc<str>>) {
+        if let Some(session) = self.frameworks.get(&framework).and_then(|framework| framework.connected()) {
+            let event = holm_model::SchedulerEvent::Error { message: message.into(), fatal: false };
+            self.out.tell_framework(session, event);
+        }
+    }
+}
+
+/// The roles that were named and are not among those subscribed to.
+pub(crate) fn strangers<'a>(subscribed: &[Role], named: &'a [Role]) -> Option<&'a Role> {
+    let subscribed: BTreeSet<_> = subscribed.iter().collect();
+    named.iter().find(|role| !subscribed.contains(role))
+}
+
+/// One status for every task of a launch that was not accepted.
+fn whole(launch: &Launch, status: TaskStatus) -> Update {
+    Update { sequence: 0, batch: launch.id.clone(), first: 0, count: launch.tasks.count().max(1), status }
+}
+
+/// An error with everything below it.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(below) = source {
+        text = format!("{text}: {below}");
+        source = below.source();
+    }
+    text
+}

@@ -1,0 +1,56 @@
+//! When the allocator runs, and what becomes of its grants.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use holm_allocator::Grant;
+use holm_model::{FrameworkId, Offer, Refusal, Time};
+
+use crate::Master;
+use crate::offers::{NewOffer, Outstanding};
+use crate::options::MAX_GRANTS;
+use crate::timers::Timer;
+
+/// How long a framework with too many offers is not granted what it could not be offered.
+const WITHHELD: Duration = Duration::from_secs(1);
+
+impl Master {
+    /// The earliest time of the next run. The first event after a pause causes one at once, those that follow closely
+    /// join the next.
+    pub(crate) fn next_run(&self) -> Time {
+        self.last_run.map_or(Time::ZERO, |last| last + self.options.allocation_delay)
+    }
+
+    /// Runs the allocator if something may be granted, or sees to it that it runs soon.
+    pub(crate) fn allocate_if_due(&mut self) {
+        let expired = self.allocator.next_wake().is_some_and(|due| due <= self.now);
+        if !expired && !self.allocator.has_candidates() {
+            return;
+        }
+        if self.now < self.next_run() {
+            return self.timers.set(Timer::Allocate, self.next_run());
+        }
+        self.last_run = Some(self.now);
+        let grants = self.allocator.allocate(self.now, MAX_GRANTS);
+        self.offer_grants(grants);
+        if self.allocator.has_candidates() {
+            self.timers.set(Timer::Allocate, self.next_run());
+        }
+    }
+
+    fn offer_grants(&mut self, grants: Vec<Grant>) {
+        let mut made: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
+        for Grant { framework, role, agent, resources } in grants {
+            let held = self.frameworks.get(&framework).map_or(0, |framework| framework.offers.len());
+            if held >= self.options.max_framework_offers {
+                let withheld = Outstanding { framework, role, agent, resources };
+                self.decline_offer(&withheld, Refusal::new(WITHHELD));
+                continue;
+            }
+            made.entry(framework).or_default().extend(self.make_offer(NewOffer { framework, role, agent, resources }));
+        }
+        for (framework, offers) in made {
+            self.send_offers(framework, offers);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The end of a framework: first in the registry, then everywhere.
+
+use std::collections::BTreeSet;
+
+use holm_model::{AgentId, FrameworkId, Reason, SchedulerEvent, TaskState, TaskStatus};
+
+use crate::frameworks::{Ending, FrameworkState};
+use crate::master::Peer;
+use crate::timers::Timer;
+use crate::writes::Then;
+use crate::{Delta, Effect, Master, RegistryOp};
+
+impl Master {
+    /// Begins to end a framework that is connected or disconnected.
+    pub(crate) fn complete(&mut self, id: FrameworkId, ending: Ending) {
+        let Some(framework) = self.frameworks.get_mut(&id) else { return };
+        let record = framework.record(&framework.info, true);
+        let entered = framework.state.enter(FrameworkState::Completing(ending));
+        if self.check(entered).is_none() {
+            return;
+        }
+        self.timers.cancel(Timer::FrameworkTimeout(id));
+        self.silence(id);
+        self.out.frameworks.insert(id);
+        self.persist(vec![RegistryOp::PutFramework(record)], Then::CompleteFramework(id));
+    }
+
+    /// The end is durable: tasks are killed, and what they held is free. An agent gives up what a removed framework
+    /// holds before it looks at the next launch, so that the master may count it as free at once; an agent that is away
+    /// is told when it reports.
+    pub(crate) fn framework_completed(&mut self, id: FrameworkId) {
+        let Some(framework) = self.frameworks.get_mut(&id) else { return };
+        let entered = framework.state.enter(FrameworkState::Completed);
+        let Some(FrameworkState::Completing(ending)) = self.check(entered) else { return };
+        self.remove_from_agents(id);
+        let removed = self.allocator.remove_framework(id);
+        self.check(removed);
+        self.out.frameworks.insert(id);
+        self.out.roles = true;
+        self.completed.push_back(id);
+        if let Some(session) = ending.session {
+            if !ending.requests.is_empty() {
+                let message = ending.why.clone();
+                self.out.tell_framework(session, SchedulerEvent::Error { message, fatal: true });
+            }
+            if self.sessions.get(&session) == Some(&Peer::Framework(id)) {
+                self.sessions.remove(&session);
+            }
+            self.out.close(session, &ending.why);
+        }
+        for request in ending.requests {
+            self.out.push(Effect::Reply { request, result: Ok(()) });
+        }
+        self.forget_oldest();
+    }
+
+    fn remove_from_agents(&mut self, id: FrameworkId) {
+        let message = "the framework has ended";
+        let status = TaskStatus::because(TaskState::Killed, Reason::FrameworkRemoved, message);
+        let mut agents: BTreeSet<AgentId> = self.logs.of_framework(id).into_iter().collect();
+        for agent in &agents {
+            self.logs.remove(id, *agent);
+        }
+        for place in self.launches.of_framework(id) {
+            agents.insert(place.agent);
+            self.end_tasks(&place, status.clone());
+            self.drop_launch(&place);
+        }
+        for agent in agents {
+            if let Some(agent) = self.agents.get_mut(&agent) {
+                agent.kills.retain(|(framework, _), _| *framework != id);
+            }
+            self.remove_framework_from(agent, id);
+        }
+    }
+
+    /// Keeps the number of completed frameworks within its limit.
+    fn forget_oldest(&mut self) {
+        while self.completed.len() > self.options.max_completed_frameworks {
+            let Some(oldest) = self.completed.pop_front() else { return };
+            self.frameworks.remove(&oldest);
+            self.out.delta(Delta::FrameworkRemoved(oldest));
+            self.persist(vec![RegistryOp::RemoveFramework(oldest)], Then::Nothing);
+        }
+    }
+}

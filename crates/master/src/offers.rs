@@ -1,0 +1,202 @@
+//! Offers: made, used up, rescinded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holm_model::{AgentId, FrameworkId, Offer, OfferId, Refusal, Resources, Role, SchedulerEvent};
+
+use crate::options::MESSAGE_TARGET_BYTES;
+use crate::timers::Timer;
+use crate::{Delta, Master};
+
+/// An offer that is out.
+#[derive(Clone, Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) framework: FrameworkId,
+    pub(crate) role: Role,
+    pub(crate) agent: AgentId,
+    pub(crate) resources: Resources,
+}
+
+/// All offers that are out.
+#[derive(Debug, Default)]
+pub(crate) struct Offers {
+    /// How many have been made in this epoch.
+    pub(crate) minted: u64,
+    pub(crate) out: BTreeMap<OfferId, Outstanding>,
+    pub(crate) by_agent: BTreeMap<AgentId, BTreeSet<OfferId>>,
+}
+
+/// Why an offer cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OfferError {
+    #[error("offer {0} was made by an earlier master")]
+    Epoch(OfferId),
+    #[error("offer {0} was never made")]
+    Unknown(OfferId),
+    #[error("offer {0} was used, declined, rescinded or has expired")]
+    Spent(OfferId),
+    #[error("offer {0} belongs to another framework")]
+    Foreign(OfferId),
+    #[error("offer {0} is named twice")]
+    Twice(OfferId),
+    #[error("offer {0} is of another agent or role than the first")]
+    Mixed(OfferId),
+}
+
+/// Resources that are to become an offer.
+pub(crate) struct NewOffer {
+    pub(crate) framework: FrameworkId,
+    pub(crate) role: Role,
+    pub(crate) agent: AgentId,
+    pub(crate) resources: Resources,
+}
+
+impl Master {
+    /// Makes an offer of resources that are charged already. The caller sends it.
+    pub(crate) fn make_offer(&mut self, new: NewOffer) -> Option<Offer> {
+        let agent = self.agents.get(&new.agent)?;
+        self.offers.minted += 1;
+        let id = OfferId::new(self.cluster.epoch, self.offers.minted);
+        let offer = Offer {
+            id,
+            framework: new.framework,
+            role: new.role.clone(),
+            agent: new.agent,
+            hostname: agent.info.hostname.clone(),
+            resources: new.resources.clone(),
+            attributes: agent.info.attributes.clone(),
+        };
+        self.frameworks.get_mut(&new.framework)?.offers.insert(id);
+        let NewOffer { framework, role, agent, resources } = new;
+        self.offers.out.insert(id, Outstanding { framework, role, agent, resources });
+        self.offers.by_agent.entry(agent).or_default().insert(id);
+        self.timers.set(Timer::Offer(id), self.now + self.options.offer_timeout);
+        self.out.frameworks.insert(framework);
+        self.touched(agent);
+        self.out.delta(Delta::OfferAdded(offer.clone()));
+        Some(offer)
+    }
+
+    /// Sends a framework its new offers, in messages of a bounded size.
+    pub(crate) fn send_offers(&mut self, framework: FrameworkId, offers: Vec<Offer>) {
+        let Some(session) = self.frameworks.get(&framework).and_then(|framework| framework.connected()) else { return };
+        let cost = |offer: &Offer| {
+            let attributes: usize = offer.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+            256 + attributes + 32 * offer.resources.iter().count()
+        };
+        for page in pages(offers, cost) {
+            self.out.tell_framework(session, SchedulerEvent::Offers(page));
+        }
+    }
+
+    /// Takes an offer out of the books. What it holds stays charged: the caller uses or releases it.
+    pub(crate) fn take_offer(&mut self, id: OfferId) -> Option<Outstanding> {
+        let offer = self.offers.out.remove(&id)?;
+        if let Some(there) = self.offers.by_agent.get_mut(&offer.agent) {
+            there.remove(&id);
+            if there.is_empty() {
+                self.offers.by_agent.remove(&offer.agent);
+            }
+        }
+        if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
+            framework.offers.remove(&id);
+        }
+        self.timers.cancel(Timer::Offer(id));
+        self.out.frameworks.insert(offer.framework);
+        self.touched(offer.agent);
+        self.out.delta(Delta::OfferRemoved(id));
+        Some(offer)
+    }
+
+    /// Gives what an offer held back, without a filter.
+    pub(crate) fn release_offer(&mut self, offer: &Outstanding) {
+        let released = self.allocator.release(offer.framework, &offer.role, offer.agent, &offer.resources);
+        self.check(released);
+    }
+
+    /// Gives what an offer held back; the framework does not want to see it for a while.
+    pub(crate) fn decline_offer(&mut self, offer: &Outstanding, refusal: Refusal) {
+        let Outstanding { framework, role, agent, resources } = offer;
+        let declined = self.allocator.decline(*framework, role, *agent, resources, refusal, self.now);
+        self.check(declined);
+    }
+
+    /// Ends offers and tells whoever holds them.
+    pub(crate) fn rescind(&mut self, ids: &[OfferId]) {
+        let mut told: BTreeMap<FrameworkId, Vec<OfferId>> = BTreeMap::new();
+        for id in ids {
+            if let Some(offer) = self.take_offer(*id) {
+                self.release_offer(&offer);
+                told.entry(offer.framework).or_default().push(*id);
+            }
+        }
+        for (framework, ids) in told {
+            if let Some(session) = self.frameworks.get(&framework).and_then(|framework| framework.connected()) {
+                self.out.tell_framework(session, SchedulerEvent::Rescinded(ids));
+            }
+        }
+    }
+
+    /// Ends every offer of an agent.
+    pub(crate) fn rescind_agent(&mut self, agent: AgentId) {
+        let ids: Vec<_> = self.offers.by_agent.get(&agent).into_iter().flatten().copied().collect();
+        self.rescind(&ids);
+    }
+
+    /// Ends every offer of a framework that is not there to be told.
+    pub(crate) fn recover_offers(&mut self, framework: FrameworkId) {
+        let held = self.frameworks.get(&framework).map(|framework| framework.offers.clone());
+        for id in held.into_iter().flatten() {
+            if let Some(offer) = self.take_offer(id) {
+                self.release_offer(&offer);
+            }
+        }
+    }
+
+    /// Checks that a framework may use these offers together: all its own, of one agent and one role, each named once.
+    pub(crate) fn check_offers(&self, framework: FrameworkId, ids: &[OfferId]) -> Result<(), OfferError> {
+        let mut first: Option<&Outstanding> = None;
+        let mut seen = BTreeSet::new();
+        for id in ids {
+            let offer = self.find_offer(framework, *id)?;
+            if !seen.insert(*id) {
+                return Err(OfferError::Twice(*id));
+            }
+            let first = first.get_or_insert(offer);
+            if (first.agent, &first.role) != (offer.agent, &offer.role) {
+                return Err(OfferError::Mixed(*id));
+            }
+        }
+        Ok(())
+    }
+
+    fn find_offer(&self, framework: FrameworkId, id: OfferId) -> Result<&Outstanding, OfferError> {
+        match self.offers.out.get(&id) {
+            Some(offer) if offer.framework == framework => Ok(offer),
+            Some(_) => Err(OfferError::Foreign(id)),
+            None if id.epoch() != self.cluster.epoch => Err(OfferError::Epoch(id)),
+            None if id.counter() == 0 || id.counter() > self.offers.minted => Err(OfferError::Unknown(id)),
+            None => Err(OfferError::Spent(id)),
+        }
+    }
+}
+
+/// Cuts a list into pages of about [`MESSAGE_TARGET_BYTES`] each. No page is empty.
+pub(crate) fn pages<T>(items: Vec<T>, cost: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut pages: Vec<Vec<T>> = Vec::new();
+    let mut room = 0;
+    for item in items {
+        let bytes = cost(&item);
+        match pages.last_mut() {
+            Some(page) if bytes <= room => {
+                room -= bytes;
+                page.push(item);
+            }
+            _ => {
+                room = MESSAGE_TARGET_BYTES.saturating_sub(bytes);
+                pages.push(vec![item]);
+            }
+        }
+    }
+    pages
+}

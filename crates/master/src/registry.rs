@@ -1,0 +1,56 @@
+//! The registry: what must outlive the master, one record per key, and the operations on it.
+
+use std::collections::BTreeMap;
+
+use holm_model::{AgentId, AgentRecord, ClusterRecord, FrameworkId, FrameworkRecord};
+
+/// Everything durable, as a newly elected master finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    /// The cluster, with the epoch of the master that is about to start.
+    pub cluster: ClusterRecord,
+    /// The admitted agents.
+    pub agents: BTreeMap<AgentId, AgentRecord>,
+    /// The frameworks, completed ones included as long as they are remembered.
+    pub frameworks: BTreeMap<FrameworkId, FrameworkRecord>,
+}
+
+impl Registry {
+    /// The registry of a cluster in which nothing has happened yet.
+    pub fn new(cluster: ClusterRecord) -> Registry {
+        Registry { cluster, agents: BTreeMap::new(), frameworks: BTreeMap::new() }
+    }
+}
+
+/// One idempotent change of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryOp {
+    /// Add or replace an agent.
+    PutAgent(AgentRecord),
+    /// Forget an agent.
+    RemoveAgent(AgentId),
+    /// Add or replace a framework.
+    PutFramework(FrameworkRecord),
+    /// Forget a framework.
+    RemoveFramework(FrameworkId),
+}
+
+impl RegistryOp {
+    /// Makes the change. Making it twice is the same as making it once.
+    pub fn apply(&self, registry: &mut Registry) {
+        match self {
+            RegistryOp::PutAgent(record) => {
+                registry.agents.insert(record.id, record.clone());
+            }
+            RegistryOp::RemoveAgent(id) => {
+                registry.agents.remove(id);
+            }
+            RegistryOp::PutFramework(record) => {
+                registry.frameworks.insert(record.id, record.clone());
+            }
+            RegistryOp::RemoveFramework(id) => {
+                registry.frameworks.remove(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The master as its peers see it. `harness` plays the shell, the agents and the frameworks.
+
+mod accept;
+mod agents;
+mod frameworks;
+mod harness;
+mod offers;
+mod properties;
+mod reconcile;
