@@ -160,7 +160,7 @@ fn show_milli(raw: u64) -> String {
 
 fn show_bytes(raw: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let exact = |factor: u64| raw != 0 && (raw as u128 * 1000) % factor as u128 == 0 && raw >= factor;
+    let exact = |factor: u64| raw != 0 && (u128::from(raw) * 1000).is_multiple_of(factor.into()) && raw >= factor;
     match UNITS.iter().find(|(_, factor)| exact(*factor)) {
         Some((suffix, factor)) => {
             let thousandths = u128::from(raw) * 1000 / u128::from(*factor);

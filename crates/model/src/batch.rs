@@ -34,7 +34,7 @@ impl TaskRange {
     pub const fn index_at(self, position: u32) -> Option<u32> {
         match self {
             TaskRange::Single => None,
-            TaskRange::Array { first, .. } => Some(first + position),
+            TaskRange::Array { first, .. } => Some(first.saturating_add(position)),
         }
     }
 

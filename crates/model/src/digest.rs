@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The SHA-256 of a blob, written `sha256:<64 lower-case hex digits>`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 /// A text that is not a digest.

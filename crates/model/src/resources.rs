@@ -208,8 +208,9 @@ impl Resources {
         let scarcest = shape.iter_scalars().filter_map(fitting).min();
         let fits_once = u64::from(self.contains(shape));
         let has_items = shape.0.values().any(|quantity| !matches!(quantity, Quantity::Scalar(_)));
-        let bound = if has_items { fits_once } else { scarcest.unwrap_or(u64::from(most)) };
-        u32::try_from(bound.min(u64::from(most))).unwrap_or(most)
+        let most_wide = u64::from(most);
+        let bound = if has_items { fits_once } else { scarcest.unwrap_or(most_wide) };
+        u32::try_from(bound.min(most_wide)).unwrap_or(most)
     }
 }
 

@@ -185,12 +185,6 @@ fn is_guest_path(path: &str) -> bool {
     path.len() <= 512 && !path.chars().any(char::is_control) && path.split('/').all(part_ok)
 }
 
-impl Default for Digest {
-    fn default() -> Digest {
-        Digest([0; 32])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
