@@ -1,8 +1,12 @@
-//! One tile of a picture of the Mandelbrot set, as raw RGB on stdout. `render-tile WIDTH HEIGHT X Y W H [MAX_ITERATIONS]`
+//! One tile of a picture of the Mandelbrot set, as raw RGB on stdout. `render-tile WIDTH HEIGHT X Y W H [MAX_ITERATIONS]`, or as
+//! one task of an array `render-tile WIDTH HEIGHT tiles TILE [MAX_ITERATIONS]`.
 //!
 //! WIDTH x HEIGHT is the whole picture, X Y the tile's upper left corner in it, W x H its size: exactly `W * H * 3` bytes come out, row
 //! by row. Colour is smooth in the escape time and lit by the distance to the set; four samples make a pixel. A pixel depends on
 //! nothing but its place, so tiles fit together without a seam. 2 for arguments that make no tile.
+//!
+//! Of an array, each task renders the tile of its index (`HOLM_TASK_INDEX`): TILE x TILE pixels, cut off at the right and lower edge,
+//! counted from the upper left, row by row.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,8 +17,10 @@ const DEFAULT_ITERATIONS: u64 = 1500;
 const ESCAPE: f64 = 1e4;
 
 fn main() -> ExitCode {
-    let args: Result<Vec<u64>, _> = std::env::args().skip(1).map(|arg| arg.parse()).collect();
-    let Ok([width, height, x, y, w, h, rest @ ..]) = args.as_deref() else {
+    let Some(args) = arguments() else {
+        return ExitCode::from(2);
+    };
+    let [width, height, x, y, w, h, rest @ ..] = args.as_slice() else {
         return ExitCode::from(2);
     };
     let inside = |at: u64, size: u64, whole: u64| {
@@ -29,6 +35,25 @@ fn main() -> ExitCode {
         (*x..x + w).try_for_each(|column| out.write_all(&pixel(column, row, *width, *height, iterations)))
     });
     if written.and_then(|()| out.flush()).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The numbers of the first form, whichever form was given.
+fn arguments() -> Option<Vec<u64>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let numbers = |args: &[String]| args.iter().map(|arg| arg.parse().ok()).collect::<Option<Vec<u64>>>();
+    let [width, height, word, tile, rest @ ..] = args.as_slice() else {
+        return numbers(&args);
+    };
+    if word != "tiles" {
+        return numbers(&args);
+    }
+    let index: u64 = std::env::var("HOLM_TASK_INDEX").ok()?.parse().ok()?;
+    let (width, height, tile) = (width.parse::<u64>().ok()?, height.parse::<u64>().ok()?, tile.parse::<u64>().ok()?);
+    let columns = width.checked_add(tile.checked_sub(1)?)? / tile;
+    let x = index.checked_rem(columns)?.checked_mul(tile)?;
+    let y = (index / columns).checked_mul(tile)?;
+    let place = [width, height, x, y, tile.min(width.checked_sub(x)?), tile.min(height.checked_sub(y)?)];
+    Some(place.into_iter().chain(numbers(rest)?).collect())
 }
 
 fn pixel(column: u64, row: u64, width: u64, height: u64, iterations: u64) -> [u8; 3] {

@@ -1,0 +1,163 @@
+//! From the world's types to the SDK's. A component may send anything: what makes no sense is refused by an error event that
+//! names it, and harms nothing else.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_model::{
+    Amount, Call, DirectoryGrant, FrameworkInfo, InputFile, Launch, Limits, OfferId, Quantity, Ranges, Refusal,
+    ResourceName, Resources, Role, TaskKind, TaskRange, TaskSpec,
+};
+use holm_sdk::Intent;
+
+use crate::bindings::wit;
+
+/// How the framework registers; `roles` take the place of its own.
+pub(crate) fn info(info: wit::FrameworkInfo, roles: Vec<Role>) -> Result<FrameworkInfo, String> {
+    let own = || list("roles", &info.roles);
+    let info = FrameworkInfo {
+        roles: if roles.is_empty() { own()? } else { roles },
+        name: info.name.into(),
+        failover_timeout: Duration::from_micros(info.failover_timeout),
+        capabilities: std::collections::BTreeSet::new(),
+        labels: map("labels", info.labels)?,
+    };
+    info.validate().map_err(|error| error.to_string())?;
+    Ok(info)
+}
+
+/// What a call comes to: itself, and refusals of what in it makes no sense.
+pub(crate) fn call(call: wit::Call) -> Vec<Intent> {
+    let intent = match call {
+        wit::Call::Accept(call) => return accept(call),
+        wit::Call::Decline(call) => list("decline.offers", &call.offers)
+            .map(|offers| Intent::Call(Call::Decline { offers, refusal: refusal(call.refuse) })),
+        wit::Call::Suppress(roles) => list("suppress", &roles).map(|roles| Intent::Call(Call::Suppress { roles })),
+        wit::Call::Revive(roles) => list("revive", &roles).map(|roles| Intent::Call(Call::Revive { roles })),
+        wit::Call::Kill(call) => parse("kill.task", &call.task)
+            .map(|task| Intent::Call(Call::Kill { task, grace: call.grace.map(Duration::from_micros) })),
+        wit::Call::Message(call) => message(call),
+        wit::Call::SetTimer(call) => {
+            Ok(Intent::SetTimer { token: call.token, after: Duration::from_micros(call.after) })
+        }
+        wit::Call::Finish(call) => Ok(Intent::Finish { code: call.code, report: call.report }),
+        wit::Call::Abort(message) => Ok(Intent::Abort { message }),
+    };
+    vec![intent.unwrap_or_else(refuse)]
+}
+
+fn refuse(message: String) -> Intent {
+    Intent::Refuse { message }
+}
+
+fn message(call: wit::TaskMessage) -> Result<Intent, String> {
+    let (agent, task) = (parse("message.agent", &call.agent)?, parse("message.task", &call.task)?);
+    Ok(Intent::Call(Call::Message { agent, task, data: call.data.into() }))
+}
+
+/// Launches that make no sense are refused one by one; the offers are used by the others, or go back.
+fn accept(call: wit::Accept) -> Vec<Intent> {
+    let offers: Vec<OfferId> = match list("accept.offers", &call.offers) {
+        Ok(offers) => offers,
+        Err(message) => return vec![refuse(message)],
+    };
+    let mut intents = Vec::new();
+    let mut launches = Vec::with_capacity(call.launches.len());
+    for (at, of_guest) in call.launches.into_iter().enumerate() {
+        let id = of_guest.id.clone();
+        match launch(of_guest) {
+            Ok(launch) => launches.push(launch),
+            Err(message) => intents.push(refuse(format!("accept.launches[{at}] ({id:.128}): {message}"))),
+        }
+    }
+    intents.push(Intent::Call(Call::Accept { offers, launches, refusal: refusal(call.refuse) }));
+    intents
+}
+
+fn launch(launch: wit::Launch) -> Result<Launch, String> {
+    let tasks = match launch.tasks {
+        wit::TaskRange::Single => TaskRange::Single,
+        wit::TaskRange::Array(range) => TaskRange::Array { first: range.first, count: range.count },
+    };
+    let spec = Arc::new(template(launch.template)?);
+    Ok(Launch { id: parse("id", &launch.id)?, tasks, slots: launch.slots, spec })
+}
+
+fn template(template: wit::TaskTemplate) -> Result<TaskSpec, String> {
+    let file = |file: wit::InputFile| {
+        Ok(InputFile { digest: parse("template.files.digest", &file.digest)?, path: file.path.into() })
+    };
+    let directory = |grant: wit::DirectoryGrant| DirectoryGrant {
+        host: grant.host.into(),
+        guest: grant.guest.into(),
+        writable: grant.writable,
+    };
+    Ok(TaskSpec {
+        kind: match template.kind {
+            wit::TaskKind::Command => TaskKind::Command,
+        },
+        module: parse("template.module", &template.module)?,
+        args: template.args.into_iter().map(Arc::from).collect(),
+        env: map("template.env", template.env)?,
+        files: template.files.into_iter().map(file).collect::<Result<_, String>>()?,
+        directories: template.directories.into_iter().map(directory).collect(),
+        resources: resources(template.resources)?,
+        limits: Limits {
+            fuel: template.limits.fuel,
+            deadline: template.limits.deadline.map(Duration::from_micros),
+            output_bytes: template.limits.output_bytes,
+        },
+        seed: template.seed,
+        labels: map("template.labels", template.labels)?,
+    })
+}
+
+fn resources(resources: Vec<wit::Resource>) -> Result<Resources, String> {
+    let mut lifted = Resources::EMPTY;
+    for resource in resources {
+        let name: ResourceName = parse("template.resources", &resource.name)?;
+        let quantity = quantity(&name, resource.quantity)?;
+        if lifted.get(&name).is_some() {
+            return Err(format!("template.resources: {name} is given twice"));
+        }
+        lifted.set(name, quantity);
+    }
+    Ok(lifted)
+}
+
+fn quantity(name: &ResourceName, quantity: wit::Quantity) -> Result<Quantity, String> {
+    Ok(match quantity {
+        wit::Quantity::Scalar(raw) if raw > Amount::MAX.0 => {
+            let most = name.show(Amount::MAX);
+            return Err(format!("template.resources: {name}: {raw} is over the limit of {most}"));
+        }
+        wit::Quantity::Scalar(raw) => Quantity::Scalar(Amount(raw)),
+        wit::Quantity::Ranges(spans) => Quantity::Ranges(Ranges::new(spans.iter().map(|span| (span.first, span.last)))),
+        wit::Quantity::Items(items) => Quantity::Set(items.into_iter().map(Arc::from).collect()),
+    })
+}
+
+fn refusal(refuse: Option<u64>) -> Refusal {
+    refuse.map_or_else(Refusal::default, |micros| Refusal::new(Duration::from_micros(micros)))
+}
+
+fn map(field: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<Arc<str>, Arc<str>>, String> {
+    let mut lifted = BTreeMap::new();
+    for (key, value) in pairs {
+        let key: Arc<str> = key.into();
+        if lifted.insert(key.clone(), value.into()).is_some() {
+            return Err(format!("{field}: {key:.128} is given twice"));
+        }
+    }
+    Ok(lifted)
+}
+
+fn list<T: FromStr<Err: std::fmt::Display>>(field: &str, texts: &[String]) -> Result<Vec<T>, String> {
+    texts.iter().map(|text| parse(field, text)).collect()
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| format!("{field}: {error}"))
+}

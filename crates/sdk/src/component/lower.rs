@@ -1,0 +1,110 @@
+//! From the SDK's types to the world's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_model::{Call, FrameworkInfo, Launch, Quantity, Resources, TaskKind, TaskRange, TaskSpec};
+
+use super::wit;
+use crate::Intent;
+
+pub(super) fn info(info: &FrameworkInfo) -> wit::FrameworkInfo {
+    wit::FrameworkInfo {
+        name: info.name.to_string(),
+        roles: info.roles.iter().map(ToString::to_string).collect(),
+        failover_timeout: micros(info.failover_timeout),
+        labels: pairs(&info.labels),
+    }
+}
+
+/// The call, unless it is one that a scheduler has no business to make.
+pub(super) fn call(intent: Intent) -> Option<wit::Call> {
+    Some(match intent {
+        Intent::Call(Call::Accept { offers, launches, refusal }) => wit::Call::Accept(wit::Accept {
+            offers: texts(&offers),
+            launches: launches.iter().map(launch).collect(),
+            refuse: Some(micros(refusal.duration())),
+        }),
+        Intent::Call(Call::Decline { offers, refusal }) => {
+            wit::Call::Decline(wit::Decline { offers: texts(&offers), refuse: Some(micros(refusal.duration())) })
+        }
+        Intent::Call(Call::Suppress { roles }) => wit::Call::Suppress(texts(&roles)),
+        Intent::Call(Call::Revive { roles }) => wit::Call::Revive(texts(&roles)),
+        Intent::Call(Call::Kill { task, grace }) => {
+            wit::Call::Kill(wit::Kill { task: task.to_string(), grace: grace.map(micros) })
+        }
+        Intent::Call(Call::Message { agent, task, data }) => wit::Call::Message(wit::TaskMessage {
+            agent: agent.to_string(),
+            task: task.to_string(),
+            data: data.to_vec(),
+        }),
+        Intent::Call(Call::Teardown) => wit::Call::Finish(wit::Finish { code: 0, report: Vec::new() }),
+        Intent::Call(Call::Acknowledge { .. }) | Intent::Refuse { .. } => return None,
+        Intent::SetTimer { token, after } => wit::Call::SetTimer(wit::Timer { token, after: micros(after) }),
+        Intent::Finish { code, report } => wit::Call::Finish(wit::Finish { code, report }),
+        Intent::Abort { message } => wit::Call::Abort(message),
+    })
+}
+
+fn launch(launch: &Launch) -> wit::Launch {
+    let tasks = match launch.tasks {
+        TaskRange::Single => wit::TaskRange::Single,
+        TaskRange::Array { first, count } => wit::TaskRange::Array(wit::IndexRange { first, count }),
+    };
+    wit::Launch { id: launch.id.to_string(), tasks, slots: launch.slots, template: template(&launch.spec) }
+}
+
+fn template(spec: &TaskSpec) -> wit::TaskTemplate {
+    let file =
+        |file: &holm_model::InputFile| wit::InputFile { digest: file.digest.to_string(), path: file.path.to_string() };
+    let directory = |grant: &holm_model::DirectoryGrant| wit::DirectoryGrant {
+        host: grant.host.to_string(),
+        guest: grant.guest.to_string(),
+        writable: grant.writable,
+    };
+    wit::TaskTemplate {
+        kind: match spec.kind {
+            TaskKind::Command => wit::TaskKind::Command,
+        },
+        module: spec.module.to_string(),
+        args: texts(&spec.args),
+        env: pairs(&spec.env),
+        files: spec.files.iter().map(file).collect(),
+        directories: spec.directories.iter().map(directory).collect(),
+        resources: resources(&spec.resources),
+        limits: wit::Limits {
+            fuel: spec.limits.fuel,
+            deadline: spec.limits.deadline.map(micros),
+            output_bytes: spec.limits.output_bytes,
+        },
+        seed: spec.seed,
+        labels: pairs(&spec.labels),
+    }
+}
+
+fn resources(resources: &Resources) -> Vec<wit::Resource> {
+    let lower = |(name, quantity): (&holm_model::ResourceName, &Quantity)| {
+        let quantity = match quantity {
+            Quantity::Scalar(amount) => wit::Quantity::Scalar(amount.0),
+            Quantity::Ranges(ranges) => {
+                wit::Quantity::Ranges(ranges.iter().map(|(first, last)| wit::Span { first, last }).collect())
+            }
+            Quantity::Set(items) => wit::Quantity::Items(items.iter().map(|item| item.to_string()).collect()),
+        };
+        wit::Resource { name: name.to_string(), quantity }
+    };
+    resources.iter().map(lower).collect()
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn pairs(map: &BTreeMap<Arc<str>, Arc<str>>) -> Vec<(String, String)> {
+    map.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
