@@ -1,0 +1,111 @@
+//! The daemons, and the processes that agents start.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use holm_model::Resources;
+
+const MASTER_EXAMPLES: &str = "\
+Examples:
+  holm master --listen 127.0.0.1:5050 --store /var/lib/holm/master
+  holm master --listen 0.0.0.0:5050 --store /var/lib/holm/master --token-file /etc/holm/token";
+
+/// Arguments of `holm master`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = MASTER_EXAMPLES)]
+pub(crate) struct MasterArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
+    pub(crate) listen: String,
+    /// The data directory: registry and blobs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// Take over a data directory that was copied from elsewhere; only when the original is gone for good
+    #[arg(long)]
+    pub(crate) adopt: bool,
+    /// Write the address the master listens on into this file once it does
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(crate) address_file: Option<PathBuf>,
+}
+
+const AGENT_EXAMPLES: &str = "\
+Examples:
+  holm agent --master 10.0.0.1:5050 --dir /var/lib/holm/agent
+  holm agent --master a:5050,b:5050 --dir /var/lib/holm/agent --attributes \"rack:a;disk:ssd\" \\
+      --resources \"cpus:4;mem:8GiB;disk:20GiB;ports:[31000-32000];gpus:1\"
+
+Without --resources an agent offers what the machine, its affinity mask and its cgroup allow, less a reserve: a tenth of the
+memory (at least 128 MiB, at most 2 GiB) and a tenth of the free disk.
+
+An agent that is told to stop leaves its tasks running, so that it can be replaced by a newer one; the next agent on the same
+directory takes them over within 15 minutes. --end-tasks ends them instead.";
+
+/// Arguments of `holm agent`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = AGENT_EXAMPLES)]
+pub(crate) struct AgentArgs {
+    /// The data directory: identity, checkpoint, sandboxes, cache
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// What to offer [default: what the machine allows, less a reserve]
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) resources: Option<Resources>,
+    /// Facts about the agent, such as "rack:a;arch:x86_64"
+    #[arg(long, value_name = "SPEC", default_value = "", hide_default_value = true)]
+    pub(crate) attributes: String,
+    /// A directory below which tasks may open directories, read-only unless it ends in :rw; may be repeated
+    #[arg(long, value_name = "PATH[:rw]")]
+    pub(crate) allow: Vec<String>,
+    /// Take over a data directory that was copied from elsewhere; only when the original is gone for good
+    #[arg(long)]
+    pub(crate) adopt: bool,
+    /// End all tasks when the agent is told to stop
+    #[arg(long)]
+    pub(crate) end_tasks: bool,
+    /// Threads that run guests, per framework [default: one per core offered]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) threads: usize,
+    /// Most tasks of one framework that run at a time [default: what the address space allows]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) max_tasks: usize,
+    /// How much output of tasks is kept, per framework
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = crate::values::size)]
+    pub(crate) log_size: u64,
+    /// How much the cache of blobs may take
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = crate::values::size)]
+    pub(crate) cache_size: u64,
+}
+
+/// Arguments of `holm runner`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunnerArgs {
+    /// The runner's id
+    #[arg(long)]
+    pub(crate) id: u64,
+    /// Its directory
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// Threads that run guests
+    #[arg(long)]
+    pub(crate) threads: usize,
+    /// Most tasks at a time; 0 for what the address space allows
+    #[arg(long)]
+    pub(crate) max_tasks: usize,
+    /// How much output is kept, in bytes
+    #[arg(long)]
+    pub(crate) log_bytes: u64,
+    /// How long to go on without an agent
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::values::duration)]
+    pub(crate) recovery: std::time::Duration,
+}
+
+/// Arguments of `holm compile-worker`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompileWorkerArgs {
+    /// The module
+    #[arg(long)]
+    pub(crate) input: PathBuf,
+    /// Where the native code goes
+    #[arg(long)]
+    pub(crate) output: PathBuf,
+}

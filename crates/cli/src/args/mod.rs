@@ -1,0 +1,133 @@
+//! The command line: one file per group of commands.
+
+mod cluster;
+mod daemons;
+mod framework;
+mod reads;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use cluster::{DemoArgs, UpArgs};
+pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, MasterArgs, RunnerArgs};
+pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
+pub(crate) use reads::{
+    BlobArgs, BlobCommand, CopyArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs, PsArgs,
+};
+pub(crate) use run::{DirectoryArg, RunArgs};
+
+const ABOUT: &str = "A cluster manager whose tasks are WebAssembly";
+const LONG_ABOUT: &str = "A cluster manager in the line of Mesos whose tasks are WebAssembly.\n\n\
+    The master offers the resources of its agents; frameworks accept or decline; agents run the tasks that frameworks \
+    launch, as sandboxed Wasm under limits.";
+const EXAMPLES: &str = "\
+Start here:
+  holm demo                    # a cluster, two frameworks and a picture, in one command
+  holm up                      # a cluster on this machine, until ctrl-C
+  holm run app.wasm            # a Wasm program as a task of it
+
+Exit codes: 0 success, 1 failure, 2 wrong command line; `holm run` ends with its task's own.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "holm", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES, infer_long_args = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Masters, in the order in which to try them; the one that leads is found
+    #[arg(
+        long,
+        global = true,
+        env = "HOLM_MASTER",
+        hide_env_values = true,
+        value_name = "ADDR[,ADDR]",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:5050"
+    )]
+    pub(crate) master: Vec<String>,
+    /// File with the operator's token: what a master asks for, and what everybody else shows it. The token of a cluster that
+    /// `holm up` started is found without
+    #[arg(long, global = true, env = "HOLM_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Form of the log on stderr; HOLM_LOG filters it, for example HOLM_LOG=debug
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// How answers look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// The choice of a form, for commands that answer.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Form of the answer
+    #[arg(long, short = 'o', value_enum, default_value_t = Format::Text, value_name = "FORM")]
+    pub(crate) output: Format,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a local cluster until ctrl-C
+    Up(UpArgs),
+    /// Show what a cluster does: a word count and a picture, at the same time
+    Demo(DemoArgs),
+    /// Run a Wasm program as a task, or as an array of tasks
+    Run(RunArgs),
+    /// List tasks
+    Ps(PsArgs),
+    /// Show what tasks wrote
+    Logs(LogsArgs),
+    /// Stop a task
+    Kill(KillArgs),
+    /// List files of a task's sandbox
+    Ls(ListArgs),
+    /// Copy a file out of a task's sandbox
+    Cp(CopyArgs),
+    /// Push, list and remove blobs
+    Blob(BlobArgs),
+    /// Run a scheduler, or end a framework
+    Framework(FrameworkArgs),
+    /// List agents
+    Agents(PlainArgs),
+    /// List frameworks
+    Frameworks(FrameworksArgs),
+    /// List roles and their shares
+    Roles(PlainArgs),
+    /// List offers that are out
+    Offers(OffersArgs),
+    /// Run a master
+    Master(MasterArgs),
+    /// Run an agent
+    Agent(AgentArgs),
+    /// Run tasks of one framework (started by agents)
+    #[command(hide = true)]
+    Runner(RunnerArgs),
+    /// Compile one module (started by agents)
+    #[command(hide = true)]
+    CompileWorker(CompileWorkerArgs),
+}

@@ -1,0 +1,147 @@
+//! `holm run`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use holm_model::{Amount, BatchId, Resources, Role};
+
+use super::OutputArgs;
+use crate::values;
+
+const EXAMPLES: &str = "\
+Examples:
+  holm run hello.wasm
+  holm run count.wasm --cpus 1 --mem 128MiB --timeout 30s -- 1000000
+  holm run render.wasm --count 200 --env SCENE=island
+  holm run grep.wasm --file ./words.txt::words.txt -- needle words.txt
+  holm run convert.wasm --dir ./photos::photos:rw --detach
+
+Exit code: the task's own. 1 when it failed without one, 137 when it was killed, 130 when you interrupted it; for an array 0 when
+all tasks finished, else 1. Ctrl-C kills the tasks, a second one leaves at once.
+
+Every task sees HOLM_TASK_ID (unless --seed is given), those of an array HOLM_TASK_INDEX, from 0. With --output json stdout has one
+JSON object per task end, and what the tasks write goes to stderr.";
+
+/// Arguments of `holm run`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// The program: a core wasip1 module or a wasip2 component
+    #[arg(value_name = "MODULE")]
+    pub(crate) module: PathBuf,
+    /// What to call the task [default: the file's name and a suffix]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<BatchId>,
+    /// The role in which to ask for resources
+    #[arg(long, value_name = "ROLE", default_value = "default")]
+    pub(crate) role: Role,
+    /// CPU cores that a task holds
+    #[arg(long, value_name = "X", default_value = "0.1", value_parser = values::cpus)]
+    pub(crate) cpus: Amount,
+    /// Memory that a task holds; also its limit
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::mem)]
+    pub(crate) mem: Amount,
+    /// Disk that a task holds; with it, it may write to its sandbox
+    #[arg(long, value_name = "SIZE", value_parser = values::disk)]
+    pub(crate) disk: Option<Amount>,
+    /// Other resources that a task holds, such as "gpus:1"
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) resources: Option<Resources>,
+    /// Fuel after which a task is stopped, about one unit per Wasm instruction
+    #[arg(long, value_name = "N")]
+    pub(crate) fuel: Option<u64>,
+    /// Wall time after which a task is stopped, such as 30s or 5m
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// How many tasks
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::count)]
+    pub(crate) count: u32,
+    /// A variable of a task's environment; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = values::key_value)]
+    pub(crate) env: Vec<(String, String)>,
+    /// A file to give to a task, read-only; may be repeated
+    #[arg(long, value_name = "HOST::GUEST")]
+    pub(crate) file: Vec<FileArg>,
+    /// A directory of the agent's host to open for a task; may be repeated
+    #[arg(long, value_name = "HOST::GUEST[:rw]")]
+    pub(crate) dir: Vec<DirectoryArg>,
+    /// Fixes what a task gets for randomness and time, so that its fuel repeats exactly
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Leave as soon as the tasks are launched; they go on for up to 24 hours
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Wait for an agent that is large enough, even if there is none
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Arguments of the program
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+/// A file of this machine and where the guest finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileArg {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+}
+
+/// A directory of the agent's machine and where the guest finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DirectoryArg {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+    pub(crate) writable: bool,
+}
+
+fn host_and_guest(text: &str) -> Option<(PathBuf, &str)> {
+    let (host, guest) = text.split_once("::").filter(|(host, _)| !host.is_empty())?;
+    // The guest's root is its sandbox: the leading slash is no more than a habit.
+    let guest = guest.trim_start_matches('/').trim_end_matches('/');
+    (!guest.is_empty()).then(|| (host.into(), guest))
+}
+
+impl FromStr for FileArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FileArg, String> {
+        let (host, guest) = host_and_guest(text).ok_or("expected HOST::GUEST, such as ./words.txt::words.txt")?;
+        Ok(FileArg { host, guest: guest.to_owned() })
+    }
+}
+
+impl FromStr for DirectoryArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DirectoryArg, String> {
+        let (text, writable) = text.strip_suffix(":rw").map_or((text, false), |text| (text, true));
+        let (host, guest) = host_and_guest(text).ok_or("expected HOST::GUEST or HOST::GUEST:rw, such as ./data::data")?;
+        Ok(DirectoryArg { host, guest: guest.to_owned(), writable })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_a_place_here_and_there() {
+        let file: FileArg = "a/b.txt::/in/b.txt".parse().unwrap();
+        assert_eq!(file, FileArg { host: "a/b.txt".into(), guest: "in/b.txt".to_owned() });
+        for bad in ["", "a", "a::", "::b", "a:b", "a::/"] {
+            assert!(bad.parse::<FileArg>().is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_for_reading_unless_asked() {
+        let read: DirectoryArg = ".::work".parse().unwrap();
+        let write: DirectoryArg = ".::work:rw".parse().unwrap();
+        assert!(!read.writable && write.writable);
+        assert_eq!((read.guest, write.guest), ("work".to_owned(), "work".to_owned()));
+    }
+}

@@ -1,0 +1,313 @@
+//! The lists: agents, frameworks, roles, offers.
+
+use std::time::Duration;
+
+use holm_model::Resources;
+use holm_proto::v1;
+use holm_sdk::Client;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::args::{Format, FrameworksArgs, Global, OffersArgs};
+use crate::connection::{connect, refusal};
+use crate::output::{self, Table, brief, print_list, resources_json};
+
+/// Prints the agents.
+pub(crate) async fn agents(global: &Global, format: Format) -> anyhow::Result<()> {
+    let client = connect(global).await?;
+    let agents: Vec<_> = all_agents(&client).await?.into_iter().map(AgentRow::from).collect();
+    print_list(format, &agents, "no agents; `holm agent` starts one", |agents| {
+        let mut table = Table::new(&["AGENT", "HOST", "STATE", "TASKS", "TOTAL", "HELD", "OFFERED", "ATTRIBUTES"]);
+        for agent in agents {
+            let attributes: Vec<_> = agent.attributes.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+            table.row([
+                agent.agent_id.clone(),
+                agent.hostname.clone(),
+                agent.state.to_owned(),
+                agent.tasks.live().to_string(),
+                brief(&agent.total.0),
+                brief(&agent.allocated.0),
+                brief(&agent.offered.0),
+                attributes.join(";"),
+            ]);
+        }
+        table
+    })?;
+    Ok(())
+}
+
+/// Prints the frameworks.
+pub(crate) async fn frameworks(global: &Global, args: FrameworksArgs) -> anyhow::Result<()> {
+    let client = connect(global).await?;
+    let (mut frameworks, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListFrameworksRequest { limit: 0, page_token, include_completed: args.all };
+        let page = client.operator().list_frameworks(request).await.map_err(refusal)?.into_inner();
+        frameworks.extend(page.frameworks.into_iter().map(FrameworkRow::from));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    print_list(args.output.output, &frameworks, "no frameworks", |frameworks| {
+        let header = ["FRAMEWORK", "NAME", "STATE", "ROLES", "STAGING", "RUNNING", "ENDED", "HELD", "OFFERS", "AGE"];
+        let mut table = Table::new(&header);
+        for framework in frameworks {
+            table.row([
+                framework.framework_id.clone(),
+                framework.name.clone(),
+                framework.state.to_owned(),
+                framework.roles.join(","),
+                framework.tasks.staging.to_string(),
+                framework.tasks.running.to_string(),
+                (framework.tasks.finished + framework.tasks.failed).to_string(),
+                brief(&framework.allocated.0),
+                framework.offers.to_string(),
+                output::ago(framework.registered_unix_micros),
+            ]);
+        }
+        table
+    })?;
+    Ok(())
+}
+
+/// Prints the roles.
+pub(crate) async fn roles(global: &Global, format: Format) -> anyhow::Result<()> {
+    let client = connect(global).await?;
+    let reply = client.operator().list_roles(v1::ListRolesRequest {}).await.map_err(refusal)?.into_inner();
+    let roles: Vec<_> = reply.roles.into_iter().map(RoleRow::from).collect();
+    print_list(format, &roles, "no roles: no framework is subscribed", |roles| {
+        let mut table = Table::new(&["ROLE", "WEIGHT", "SHARE", "OF", "FRAMEWORKS", "HELD", "OFFERED"]);
+        for role in roles {
+            table.row([
+                role.role.clone(),
+                role.weight.to_string(),
+                format!("{:.1}%", role.dominant_share * 100.0),
+                role.dominant_resource.clone().unwrap_or_else(|| "-".to_owned()),
+                role.framework_ids.len().to_string(),
+                brief(&role.allocated.0),
+                brief(&role.offered.0),
+            ]);
+        }
+        table
+    })?;
+    Ok(())
+}
+
+/// Prints the offers that are out.
+pub(crate) async fn offers(global: &Global, args: OffersArgs) -> anyhow::Result<()> {
+    let client = connect(global).await?;
+    let framework_id = args.framework.map(|id| id.to_string()).unwrap_or_default();
+    let (mut offers, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListOffersRequest { framework_id: framework_id.clone(), limit: 0, page_token };
+        let page = client.operator().list_offers(request).await.map_err(refusal)?.into_inner();
+        offers.extend(page.offers.into_iter().filter_map(OfferRow::from_wire));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    print_list(args.output.output, &offers, "no offers are out", |offers| {
+        let mut table = Table::new(&["OFFER", "FRAMEWORK", "NAME", "ROLE", "AGENT", "RESOURCES", "AGE"]);
+        for offer in offers {
+            table.row([
+                offer.offer_id.clone(),
+                offer.framework_id.clone(),
+                offer.framework_name.clone(),
+                offer.role.clone(),
+                offer.agent_id.clone(),
+                offer.resources.0.to_string(),
+                output::span(Duration::from_secs_f64(offer.age_seconds)),
+            ]);
+        }
+        table
+    })?;
+    Ok(())
+}
+
+/// Every agent that the master knows.
+pub(crate) async fn all_agents(client: &Client) -> anyhow::Result<Vec<v1::AgentSummary>> {
+    let (mut agents, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListAgentsRequest { limit: 0, page_token };
+        let page = client.operator().list_agents(request).await.map_err(refusal)?.into_inner();
+        agents.extend(page.agents);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(agents);
+        }
+    }
+}
+
+/// Resources that are numbers for programs.
+pub(crate) struct Shown(pub(crate) Resources);
+
+impl Serialize for Shown {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        resources_json(&self.0).serialize(serializer)
+    }
+}
+
+impl From<Option<v1::ResourceView>> for Shown {
+    fn from(view: Option<v1::ResourceView>) -> Shown {
+        Shown(output::resources(view))
+    }
+}
+
+#[derive(Serialize)]
+struct Counts {
+    staging: u64,
+    running: u64,
+    unreachable: u64,
+    finished: u64,
+    failed: u64,
+}
+
+impl Counts {
+    fn live(&self) -> u64 {
+        self.staging + self.running + self.unreachable
+    }
+}
+
+impl From<Option<v1::TaskCounts>> for Counts {
+    fn from(counts: Option<v1::TaskCounts>) -> Counts {
+        let v1::TaskCounts { staging, running, unreachable, finished, failed } = counts.unwrap_or_default();
+        Counts { staging, running, unreachable, finished, failed }
+    }
+}
+
+#[derive(Serialize)]
+struct AgentRow {
+    agent_id: String,
+    hostname: String,
+    state: &'static str,
+    total: Shown,
+    offered: Shown,
+    allocated: Shown,
+    attributes: std::collections::BTreeMap<String, String>,
+    version: String,
+    tasks: Counts,
+}
+
+impl From<v1::AgentSummary> for AgentRow {
+    fn from(agent: v1::AgentSummary) -> AgentRow {
+        let state = match agent.state() {
+            v1::AgentState::Active => "ACTIVE",
+            v1::AgentState::Recovering => "RECOVERING",
+            v1::AgentState::Disconnected => "DISCONNECTED",
+            v1::AgentState::Unreachable => "UNREACHABLE",
+            v1::AgentState::Unspecified => "UNKNOWN",
+        };
+        AgentRow {
+            agent_id: agent.id,
+            hostname: agent.hostname,
+            state,
+            total: agent.total.into(),
+            offered: agent.offered.into(),
+            allocated: agent.allocated.into(),
+            attributes: agent.attributes,
+            version: agent.version,
+            tasks: agent.tasks.into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct FrameworkRow {
+    framework_id: String,
+    name: String,
+    state: &'static str,
+    roles: Vec<String>,
+    suppressed_roles: Vec<String>,
+    failover_timeout_seconds: f64,
+    labels: std::collections::BTreeMap<String, String>,
+    allocated: Shown,
+    offered: Shown,
+    offers: u64,
+    tasks: Counts,
+    registered: Value,
+    #[serde(skip)]
+    registered_unix_micros: u64,
+}
+
+impl From<v1::FrameworkSummary> for FrameworkRow {
+    fn from(framework: v1::FrameworkSummary) -> FrameworkRow {
+        let state = match framework.state() {
+            v1::FrameworkState::Connected => "CONNECTED",
+            v1::FrameworkState::Disconnected => "DISCONNECTED",
+            v1::FrameworkState::Completed => "COMPLETED",
+            v1::FrameworkState::Unspecified => "UNKNOWN",
+        };
+        FrameworkRow {
+            framework_id: framework.id,
+            name: framework.name,
+            state,
+            roles: framework.roles,
+            suppressed_roles: framework.suppressed_roles,
+            failover_timeout_seconds: framework.failover_timeout_micros as f64 / 1e6,
+            labels: framework.labels,
+            allocated: framework.allocated.into(),
+            offered: framework.offered.into(),
+            offers: framework.offer_count,
+            tasks: framework.tasks.into(),
+            registered: output::time_json(framework.registered_unix_micros),
+            registered_unix_micros: framework.registered_unix_micros,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct RoleRow {
+    role: String,
+    weight: f64,
+    dominant_share: f64,
+    dominant_resource: Option<String>,
+    framework_ids: Vec<String>,
+    allocated: Shown,
+    offered: Shown,
+}
+
+impl From<v1::RoleSummary> for RoleRow {
+    fn from(role: v1::RoleSummary) -> RoleRow {
+        RoleRow {
+            role: role.role,
+            weight: f64::from(role.weight_thousandths) / 1e3,
+            dominant_share: f64::from(role.dominant_share_ppm) / 1e6,
+            dominant_resource: Some(role.dominant_resource).filter(|name| !name.is_empty()),
+            framework_ids: role.framework_ids,
+            allocated: role.allocated.into(),
+            offered: role.offered.into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct OfferRow {
+    offer_id: String,
+    framework_id: String,
+    framework_name: String,
+    role: String,
+    agent_id: String,
+    hostname: String,
+    resources: Shown,
+    attributes: std::collections::BTreeMap<String, String>,
+    age_seconds: f64,
+}
+
+impl OfferRow {
+    fn from_wire(summary: v1::OfferSummary) -> Option<OfferRow> {
+        let offer = summary.offer?;
+        Some(OfferRow {
+            offer_id: offer.id,
+            framework_id: offer.framework_id,
+            framework_name: summary.framework_name,
+            role: offer.role,
+            agent_id: offer.agent_id,
+            hostname: offer.hostname,
+            resources: Shown(holm_proto::resources::from_wire(offer.resources).unwrap_or(Resources::EMPTY)),
+            attributes: offer.attributes,
+            age_seconds: summary.age_micros as f64 / 1e6,
+        })
+    }
+}

@@ -1,0 +1,39 @@
+//! `holm ls`.
+
+use holm_proto::v1;
+use serde::Serialize;
+
+use crate::args::{Global, ListArgs};
+use crate::connection::{connect, refusal};
+use crate::output::{Table, print_list};
+
+#[derive(Serialize)]
+struct Entry {
+    name: String,
+    size: u64,
+    directory: bool,
+}
+
+/// Lists a directory of a task's sandbox.
+pub(crate) async fn run(global: &Global, args: ListArgs) -> anyhow::Result<()> {
+    let client = connect(global).await?;
+    let request = v1::ListFilesRequest {
+        framework_id: args.framework.map(|id| id.to_string()).unwrap_or_default(),
+        task_id: args.from.task.to_string(),
+        path: args.from.path,
+    };
+    let mut stream = client.operator().list_files(request).await.map_err(refusal)?.into_inner();
+    let mut entries = Vec::new();
+    while let Some(v1::FileEntry { name, size, directory }) = stream.message().await.map_err(refusal)? {
+        entries.push(Entry { name, size, directory });
+    }
+    print_list(args.output.output, &entries, "the directory is empty", |entries| {
+        let mut table = Table::new(&["SIZE", "NAME"]);
+        for entry in entries {
+            let (size, end) = if entry.directory { ("-".to_owned(), "/") } else { (entry.size.to_string(), "") };
+            table.row([size, format!("{}{end}", entry.name)]);
+        }
+        table
+    })?;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Writes to stdout and stderr on a thread of its own: a reader that is slow holds up the output and nothing else.
+
+use std::io::{self, Write};
+use std::thread;
+
+use indicatif::ProgressBar;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Pieces that wait to be written; beyond, whoever has more waits.
+const QUEUE: usize = 64;
+
+/// Where a piece goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Stdout,
+    Stderr,
+}
+
+/// The way to the writing thread.
+#[derive(Clone, Debug)]
+pub(super) struct Printer {
+    queue: mpsc::Sender<(Target, Vec<u8>)>,
+    closed: watch::Receiver<bool>,
+}
+
+/// Completes when everything has been written.
+pub(super) struct Written(oneshot::Receiver<()>);
+
+impl Printer {
+    /// Starts the thread. A progress bar steps aside while something is written.
+    pub(super) fn start(bar: ProgressBar) -> io::Result<(Printer, Written)> {
+        let (queue, mut pieces) = mpsc::channel::<(Target, Vec<u8>)>(QUEUE);
+        let (tell_closed, closed) = watch::channel(false);
+        let (tell_written, written) = oneshot::channel();
+        thread::Builder::new().name("printer".to_owned()).spawn(move || {
+            let mut open = true;
+            while let Some((target, bytes)) = pieces.blocking_recv() {
+                if open && bar.suspend(|| write(target, &bytes)).is_err() {
+                    open = false;
+                    tell_closed.send_replace(true);
+                }
+            }
+            // Nobody may be waiting any more.
+            let _ = tell_written.send(());
+        })?;
+        Ok((Printer { queue, closed }, Written(written)))
+    }
+
+    /// Has a piece written.
+    pub(super) async fn print(&self, target: Target, bytes: Vec<u8>) {
+        // The thread takes pieces until the last sender is gone, and this is one.
+        let _ = self.queue.send((target, bytes)).await;
+    }
+
+    /// Completes when stdout or stderr has been closed by its reader, and never when it stays open.
+    pub(super) async fn closed(&mut self) {
+        if self.closed.wait_for(|closed| *closed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Written {
+    /// Waits until everything has been written, once every [`Printer`] is gone.
+    pub(super) async fn wait(self) {
+        // The thread is gone when it cannot say so.
+        let _ = self.0.await;
+    }
+}
+
+fn write(target: Target, bytes: &[u8]) -> io::Result<()> {
+    match target {
+        Target::Stdout => {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(bytes)?;
+            stdout.flush()
+        }
+        Target::Stderr => io::stderr().lock().write_all(bytes),
+    }
+}

@@ -1,0 +1,143 @@
+use std::collections::BTreeMap as Map;
+
+use holm_model::{Call, Epoch, TaskStatus};
+use holm_sdk::Intent;
+
+use super::*;
+
+struct Bench {
+    scheduler: RunScheduler,
+    notices: mpsc::Receiver<Notice>,
+    ends: mpsc::Receiver<TaskUpdate>,
+    offers: u64,
+}
+
+fn bench(count: u32, capacity: u32, detach: bool) -> Bench {
+    let (notices_in, notices) = mpsc::channel(NOTICES);
+    let (ends_in, ends) = mpsc::channel(count as usize);
+    let spec = TaskSpec { resources: "cpus:1;mem:1GiB".parse().unwrap(), ..TaskSpec::default() };
+    let job = Job {
+        name: "job".parse().unwrap(),
+        count,
+        spec: spec.into(),
+        role: Role::default_role(),
+        capacity,
+        detach,
+        failover_timeout: Duration::ZERO,
+    };
+    let scheduler = RunScheduler::new(job, Outlet { notices: notices_in, ends: ends_in });
+    Bench { scheduler, notices, ends, offers: 0 }
+}
+
+impl Bench {
+    fn handle(&mut self, event: Event) -> Vec<Intent> {
+        let mut calls = Calls::new();
+        self.scheduler.handle(vec![event], &mut calls);
+        calls.take()
+    }
+
+    fn offer(&mut self, resources: &str) -> Vec<Intent> {
+        self.offers += 1;
+        let offer = Offer {
+            id: OfferId::new(Epoch(1), self.offers),
+            framework: FrameworkId::new(Epoch(1), 1),
+            role: Role::default_role(),
+            agent: AgentId::new(Epoch(1), 1),
+            hostname: "host".into(),
+            resources: resources.parse().unwrap(),
+            attributes: Map::new(),
+        };
+        self.handle(Event::Offers(vec![offer]))
+    }
+
+    fn end(&mut self, batch: &str, tasks: TaskRange, status: TaskStatus) -> Vec<Intent> {
+        let update = TaskUpdate { agent: None, batch: batch.parse().unwrap(), tasks, status };
+        self.handle(Event::Updates(vec![update]))
+    }
+
+    fn notices(&mut self) -> Vec<Notice> {
+        std::iter::from_fn(|| self.notices.try_recv().ok()).collect()
+    }
+}
+
+fn launches(intents: &[Intent]) -> Vec<(String, TaskRange, u32)> {
+    let launched = intents.iter().filter_map(|intent| match intent {
+        Intent::Call(Call::Accept { launches, .. }) => Some(launches),
+        _ => None,
+    });
+    launched.flatten().map(|launch| (launch.id.to_string(), launch.tasks, launch.slots)).collect()
+}
+
+fn asks_for(intents: &[Intent], call: &Call) -> bool {
+    intents.contains(&Intent::Call(call.clone()))
+}
+
+#[test]
+fn a_single_task_has_the_name_alone_and_ends_the_run() {
+    let mut bench = bench(1, 4, false);
+    let intents = bench.offer("cpus:4;mem:8GiB");
+    assert_eq!(launches(&intents), [("job".to_owned(), TaskRange::Single, 1)]);
+    assert!(asks_for(&intents, &Call::Suppress { roles: vec![] }));
+    bench.end("job", TaskRange::Single, TaskStatus::of(TaskState::Finished));
+    assert_eq!(bench.notices(), [Notice::Over { never_launched: 0 }]);
+    assert_eq!(bench.ends.try_recv().unwrap().status.state, TaskState::Finished);
+}
+
+#[test]
+fn an_array_goes_on_over_several_offers_with_its_own_indices() {
+    let mut bench = bench(10, 4, false);
+    let first = launches(&bench.offer("cpus:2;mem:8GiB"));
+    assert_eq!(first, [("job".to_owned(), TaskRange::Array { first: 0, count: 3 }, 2)]);
+    let second = launches(&bench.offer("cpus:4;mem:8GiB"));
+    assert_eq!(second, [("job.1".to_owned(), TaskRange::Array { first: 3, count: 7 }, 4)]);
+}
+
+#[test]
+fn an_offer_that_is_too_small_is_declined_and_after_a_while_that_is_said() {
+    let mut bench = bench(1, 1, false);
+    let intents = bench.offer("cpus:0.5;mem:8GiB");
+    assert!(launches(&intents).is_empty());
+    bench.handle(Event::Timer(TIMER_PATIENCE));
+    let notices = bench.notices();
+    let expected = "waiting for cpus:1;mem:1GiB; what was offered so far: cpus:0.5;mem:8GiB";
+    assert_eq!(notices, [Notice::Waiting(expected.to_owned())]);
+}
+
+#[test]
+fn a_launch_that_was_dropped_is_launched_again_but_not_for_ever() {
+    let mut bench = bench(1, 1, false);
+    let mut launched = 0;
+    while bench.ends.try_recv().is_err() {
+        let names = launches(&bench.offer("cpus:4;mem:8GiB"));
+        let [(name, ..)] = names.as_slice() else { panic!("not launched again after {launched}") };
+        launched += 1;
+        let dropped = TaskStatus::because(TaskState::Dropped, Reason::AgentDisconnected, "gone");
+        bench.end(name, TaskRange::Single, dropped);
+        let intents = bench.handle(Event::Timer(TIMER_PAUSE));
+        assert!(launched > MAX_DROPS || asks_for(&intents, &Call::Revive { roles: vec![] }));
+    }
+    assert_eq!(launched, MAX_DROPS + 1);
+    assert_eq!(bench.notices(), [Notice::Over { never_launched: 0 }]);
+}
+
+#[test]
+fn when_told_to_stop_it_kills_what_runs_and_launches_nothing_more() {
+    let mut bench = bench(10, 10, false);
+    bench.offer("cpus:2;mem:8GiB");
+    let intents = bench.handle(Event::Input(KILL.to_vec()));
+    assert!(asks_for(&intents, &Call::Kill { task: "job".parse().unwrap(), grace: None }));
+    assert!(launches(&bench.offer("cpus:2;mem:8GiB")).is_empty());
+    assert_eq!(bench.notices(), []);
+    let tasks = TaskRange::Array { first: 0, count: 2 };
+    bench.end("job", tasks, TaskStatus::because(TaskState::Killed, Reason::Killed, "asked to"));
+    assert_eq!(bench.notices(), [Notice::Over { never_launched: 8 }]);
+}
+
+#[test]
+fn a_detached_run_is_launched_when_it_is_confirmed() {
+    let mut bench = bench(6, 4, true);
+    assert_eq!(launches(&bench.offer("cpus:4;mem:8GiB")), [("job".to_owned(), TaskRange::Array { first: 0, count: 6 }, 4)]);
+    assert_eq!(bench.notices(), []);
+    bench.end("job", TaskRange::Array { first: 0, count: 4 }, TaskStatus::of(TaskState::Running));
+    assert_eq!(bench.notices(), [Notice::Launched]);
+}
