@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holm_model::{FrameworkId, TaskId, WorkId};
 use holm_proto::v1 as wire;
@@ -19,6 +19,9 @@ use crate::sandbox;
 const READ_BYTES: usize = 1 << 20;
 /// How often a followed log is looked at when nothing comes: at first, and after a while.
 const POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+/// How long a follower waits for a task that nobody here knows: the question may overtake the launch, which comes over
+/// another connection.
+const UNKNOWN: Duration = Duration::from_millis(500);
 /// Bytes of a file in one frame.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -109,6 +112,7 @@ impl Answerer {
             query.pass(|_record, _name| Ok(()))?;
         }
         let mut pause = POLL.0;
+        let asked = Instant::now();
         loop {
             let live = request.follow && self.is_live(framework, task.clone())?;
             let mut sent = 0;
@@ -116,7 +120,8 @@ impl Answerer {
                 sent += 1;
                 frames.send(Some(wire::frame::Body::Log(log_record(record, name))))
             })?;
-            if query.is_complete() || !request.follow || (task.is_some() && !live) {
+            let overtaken = query.names.borrow().is_empty() && asked.elapsed() < UNKNOWN;
+            if query.is_complete() || !request.follow || (task.is_some() && !live && !overtaken) {
                 break;
             }
             pause = if sent > 0 { POLL.0 } else { (pause * 2).min(POLL.1) };
@@ -127,9 +132,7 @@ impl Answerer {
         }
         match task {
             Some(task)
-                if query.names.borrow().is_empty()
-                    && !request.follow
-                    && !self.is_live(framework, Some(task.clone()))? =>
+                if query.names.borrow().is_empty() && !self.is_live(framework, Some(task.clone()))? =>
             {
                 Err(Stop::Error(NOT_FOUND, format!("no output of task {task} is kept on this agent")))
             }

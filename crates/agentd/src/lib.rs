@@ -29,4 +29,6 @@ mod sandbox;
 
 pub use daemon::{AgentError, Options, run};
 pub use grants::AllowError;
+/// The whole of a compile worker's work: see [`runner`] for the other process that an agent starts.
+pub use holm_runtime::compile_worker_main;
 pub use machine::{boot_clock, detect_attributes, detect_resources, divide, hostname};

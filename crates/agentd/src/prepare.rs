@@ -43,7 +43,8 @@ pub(crate) struct Preparer<F> {
     works: PathBuf,
     max_cache_bytes: u64,
     source: F,
-    /// One gate per digest being fetched or compiled. Held only to look up a gate, never across an await.
+    // Arc<Mutex>: the gate of one digest, shared by those who wait for the same fetch or compilation. The outer lock is
+    // held only to look up a gate, never across an await.
     gates: std::sync::Mutex<HashMap<Digest, Weak<Mutex<()>>>>,
 }
 
@@ -110,6 +111,7 @@ impl<F: Fetch> Preparer<F> {
         self.blobs.find(&digest).ok_or_else(gone)
     }
 
+    // Arc<Mutex>: see `gates`.
     fn gate(&self, digest: Digest) -> Arc<Mutex<()>> {
         let mut gates = self.gates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(gate) = gates.get(&digest).and_then(Weak::upgrade) {

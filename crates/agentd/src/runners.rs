@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use holm_agent::AgentEvent;
@@ -47,8 +46,7 @@ pub(crate) struct Runners {
 struct Known {
     /// Present while connected.
     outbox: Option<mpsc::Sender<ToRunner>>,
-    process: Option<Arc<ProcessHandle>>,
-    tasks: Vec<AbortHandle>,
+    link: AbortHandle,
 }
 
 /// The directory of a runner.
@@ -122,7 +120,7 @@ impl Runners {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let events = self.events.clone();
         let link = tokio::spawn(run_link(runner, dir, messages, events)).abort_handle();
-        self.known.insert(runner, Known { outbox: Some(outbox), process: None, tasks: vec![link] });
+        self.known.insert(runner, Known { outbox: Some(outbox), link });
     }
 
     /// A runner that did not exit was disconnected: try again.
@@ -148,23 +146,25 @@ impl Runners {
     /// Kills the runner unless it exits within `grace`.
     pub(crate) fn stop(&mut self, runner: RunnerId, framework: FrameworkId, grace: Duration) {
         let dir = runner_dir(&self.dir, framework, runner);
-        let Some(process) = ProcessIdentity::read(&dir).and_then(|identity| identity.open()) else { return };
-        let process = Arc::new(process);
-        let watched = process.clone();
+        let Some(process) = ProcessIdentity::read(&dir).and_then(|identity| identity.open()) else {
+            return self.exited(runner, "its process was gone when it was to be stopped".to_owned());
+        };
+        let events = self.events.clone();
         tokio::spawn(async move {
-            if tokio::time::timeout(grace, watched.ended()).await.is_err() {
-                watched.kill();
+            if tokio::time::timeout(grace, process.ended()).await.is_err() {
+                process.kill();
+                process.ended().await;
             }
+            let message = "it was stopped".into();
+            // The receiver is gone only when the agent stops; hearing of the end twice is harmless.
+            let _ = events.send(AgentEvent::RunnerExited { runner, message }).await;
         });
-        if let Some(known) = self.known.get_mut(&runner) {
-            known.process = Some(process);
-        }
     }
 
     /// Forgets a runner that has exited.
     pub(crate) fn forget(&mut self, runner: RunnerId) {
         if let Some(known) = self.known.remove(&runner) {
-            known.tasks.iter().for_each(AbortHandle::abort);
+            known.link.abort();
         }
     }
 

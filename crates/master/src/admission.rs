@@ -151,7 +151,7 @@ impl Master {
         let stream = Stream { session, heard: self.now, sent: 0 };
         let Some(agent) = self.agents.get_mut(&id) else { return };
         let entered = agent.state.enter(AgentState::Recovering(stream, Report::default()));
-        agent.incarnation = Some(registration.incarnation);
+        let before = agent.incarnation.replace(registration.incarnation);
         let info = agent.info.clone();
         let known = std::mem::replace(&mut agent.allocated, true);
         self.check(entered);
@@ -163,7 +163,11 @@ impl Master {
         self.check(put);
         let inactive = self.allocator.set_agent_active(id, false);
         self.check(inactive);
+        let forgetful = before.is_some_and(|before| before != registration.incarnation);
         for place in self.launches.on_agent(id) {
+            if forgetful && let Some(record) = self.launches.get_mut(&place) {
+                record.confirmed = true;
+            }
             // An agent that was given up held nothing; what it had counts again until its report says otherwise.
             if !self.settle(&place) {
                 self.lose_conflicting(&place);

@@ -34,7 +34,8 @@ pub(crate) struct Record {
     pub(crate) live: u32,
     /// How many slots the allocator has charged.
     pub(crate) charged: u32,
-    /// Whether the agent has ever said that it has it.
+    /// Whether the agent has ever said that it has it, or may have had it and forgotten: its logs began a new life
+    /// since the launch was sent.
     pub(crate) confirmed: bool,
     /// How many entries of the status log concern it and are not acknowledged.
     pub(crate) unacknowledged: u32,

@@ -118,7 +118,8 @@ impl Master {
         }
     }
 
-    /// Ends the tasks of launches that were not in the report: those the agent once had are gone, the others never ran.
+    /// Ends the tasks of launches that were not in the report: those the agent had, or may have had in an earlier life of
+    /// its logs, are gone; the others never ran.
     fn end_absent(&mut self, agent: AgentId, report: &Report) -> BTreeMap<FrameworkId, Vec<Update>> {
         let mut ended: BTreeMap<FrameworkId, Vec<Update>> = BTreeMap::new();
         for place in self.launches.on_agent(agent) {

@@ -20,7 +20,14 @@ pub use convert::{ConvertError, FromAgent, FromFramework, Problem, agent, resour
 pub use prost::Message;
 
 /// The services and messages of package `holm.v1`.
-#[allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications, reason = "generated")]
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated"
+)]
 pub mod v1 {
     tonic::include_proto!("holm.v1");
 }

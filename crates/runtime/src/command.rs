@@ -60,6 +60,12 @@ pub trait Observer: Send {
     /// The guest was instantiated and still runs after its first slice (about a millisecond). Shorter tasks end without.
     fn started(&mut self) {}
 
+    /// The guest sends its framework a message of at most 64 KiB, at any time before its end. A guest can send as many as
+    /// it has CPU time for: what cannot be taken at once is to be dropped.
+    fn message(&mut self, data: Vec<u8>) {
+        drop(data);
+    }
+
     /// The task is over. Called exactly once, also when the queue stops.
     fn ended(self: Box<Self>, end: TaskEnd);
 }

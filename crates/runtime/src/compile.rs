@@ -6,8 +6,9 @@ use wasmtime::component::{self, Component};
 use wasmtime::{ExternType, InstancePre, Module, UnknownImportError};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use crate::links::PREVIEW1;
 use crate::run::State;
-use crate::{Engine, IntakeError, ModuleKind, inspect};
+use crate::{Engine, IntakeError, ModuleKind, holm_task, inspect};
 
 /// Native code and what it was made from.
 pub struct Compiled {
@@ -63,8 +64,9 @@ impl CompileError {
     }
 }
 
-const OFFERED_CORE: &str = "the functions of wasi_snapshot_preview1";
-const OFFERED_COMPONENT: &str = "the interfaces of wasi:cli, clocks, filesystem, io, random and sockets at 0.2";
+const OFFERED_CORE: &str = "the functions of wasi_snapshot_preview1 and holm_task";
+const OFFERED_COMPONENT: &str =
+    "the interfaces of wasi:cli, clocks, filesystem, io, random and sockets at 0.2 and of holm:task at 0.1";
 const ENTRY_CORE: &str = "exported function \"_start\" without parameters and results";
 const ENTRY_COMPONENT: &str = "exported interface wasi:cli/run@0.2";
 
@@ -115,7 +117,7 @@ fn check_imports(kind: ModuleKind, bytes: &[u8]) -> Result<(), CompileError> {
             (ModuleKind::Core, Payload::ImportSection(section)) => {
                 for import in section.into_imports() {
                     let import = import.map_err(invalid)?;
-                    if import.module != "wasi_snapshot_preview1" {
+                    if import.module != PREVIEW1 && import.module != holm_task::CORE_MODULE {
                         let import = format!("{:?} {:?}", import.module, import.name);
                         return Err(CompileError::Import { import, offered: OFFERED_CORE });
                     }
@@ -136,8 +138,9 @@ fn check_imports(kind: ModuleKind, bytes: &[u8]) -> Result<(), CompileError> {
 }
 
 fn check_component_import(name: &str) -> Result<(), CompileError> {
-    let offered = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-    if offered.iter().any(|package| name.starts_with(package)) {
+    let wasi = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+    let mut offered = wasi.iter().chain([&holm_task::PACKAGE]);
+    if offered.any(|package| name.starts_with(package)) {
         return Ok(());
     }
     Err(CompileError::Import { import: name.to_owned(), offered: OFFERED_COMPONENT })

@@ -12,9 +12,10 @@
 //!    whose runtime has time and I/O enabled and its own threads; guests are polled by the queue's threads, never by tokio.
 //! 4. *Runner process*, per module: [`Program::load`] maps the native code and links it; clones are cheap.
 //! 5. *Runner process*, per task: [`Queue::submit`] a [`Task`]: a program, a [`Command`] (arguments, environment, limits,
-//!    seed, directories), an [`OutputSink`] and an [`Observer`]. The returned [`TaskHandle`] kills it.
-//! 6. The observer hears `started` (unless the task is over within its first slice) and then `ended` with a [`TaskEnd`],
-//!    which [`TaskEnd::into_status`] turns into the model's status.
+//!    seed, directories), an [`OutputSink`] and an [`Observer`]. The returned [`TaskHandle`] brings it messages, asks it to
+//!    stop and kills it.
+//! 6. The observer hears `started` (unless the task is over within its first slice), a `message` for each that the guest
+//!    sends, and then `ended` with a [`TaskEnd`], which [`TaskEnd::into_status`] turns into the model's status.
 //!
 //! ```no_run
 //! # use holm_runtime::*;
@@ -35,9 +36,11 @@
 mod command;
 mod compile;
 mod engine;
+mod holm_task;
 mod intake;
 pub mod limits;
 mod links;
+mod mailbox;
 mod memory;
 mod outcome;
 mod output;

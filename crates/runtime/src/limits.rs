@@ -1,5 +1,7 @@
 //! What one guest can make its host hold beyond its memory limit, and how long a name it can give things.
 
+use std::time::Duration;
+
 /// Bytes that one host call may copy out of the guest.
 pub const HOSTCALL_BYTES: usize = 8 << 20;
 
@@ -26,6 +28,15 @@ pub const MAX_BACKTRACE_FRAMES: usize = 32;
 
 /// Bytes of a task's end message; the rest is cut off.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 10;
+
+/// Messages of the framework that wait for a task to receive them.
+pub const MAX_INBOX_MESSAGES: usize = 64;
+
+/// Bytes of these messages together.
+pub const MAX_INBOX_BYTES: usize = 1 << 20;
+
+/// The longest that one call waits for a message.
+pub const MAX_RECEIVE_WAIT: Duration = Duration::from_secs(60);
 
 /// Events that one `poll_oneoff` of a seeded task may wait for.
 pub const MAX_POLL_EVENTS: u32 = 4_096;

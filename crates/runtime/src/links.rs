@@ -1,4 +1,5 @@
-//! The interfaces that tasks may import: WASI preview 1 for core modules, WASI 0.2 for components, nothing else.
+//! The interfaces that tasks may import: WASI preview 1 for core modules, WASI 0.2 for components, for both
+//! what `holm:task` says, nothing else.
 //!
 //! Sockets are linked because many runtimes import them without using them; every use is refused (see [`crate::run`]).
 
@@ -6,10 +7,11 @@ use wasmtime::{Engine, component};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::{I32Exit, p1, p2};
 
+use crate::holm_task;
 use crate::run::State;
 use crate::seeded::{SeededClocks, clock_view, poll_oneoff};
 
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// What can be imported. A seeded task has its own clock, and with it other functions that wait.
 pub(crate) struct Links {
@@ -28,6 +30,7 @@ impl Links {
 
         let mut component = component::Linker::new(engine);
         p2::add_to_linker_async(&mut component)?;
+        holm_task::add_to_components(&mut component)?;
         let mut component_seeded = component.clone();
         component_seeded.allow_shadowing(true);
         monotonic_clock::add_to_linker::<State, SeededClocks>(&mut component_seeded, clock_view)?;
@@ -42,5 +45,6 @@ fn core(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<State>> {
     core.allow_shadowing(true);
     core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
     core.allow_shadowing(false);
+    holm_task::add_to_core(&mut core)?;
     Ok(core)
 }

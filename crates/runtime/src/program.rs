@@ -10,8 +10,9 @@ use rustix::fs::{Mode, OFlags};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::compile::{core_entry, link_component, link_core};
+use crate::mailbox::Hears;
 use crate::run::State;
-use crate::{CompileError, Engine, ModuleKind};
+use crate::{CompileError, Engine, ModuleKind, holm_task};
 
 /// A module that can run as a task. Clones share everything.
 #[derive(Clone)]
@@ -21,6 +22,7 @@ pub struct Program {
 
 pub(crate) struct Linked {
     pub(crate) engine: Engine,
+    hears: Hears,
     pub(crate) plain: Entry,
     pub(crate) seeded: Entry,
 }
@@ -87,14 +89,18 @@ impl Program {
         let unusable =
             |error: wasmtime::Error| LoadError::Unusable { path: native.into(), message: format!("{error:#}") };
         let links = engine.links();
-        let (plain, seeded) = match kind {
+        let (hears, plain, seeded) = match kind {
             ModuleKind::Core => {
                 // SAFETY: the file was compiled by this agent from Wasm and cannot have been written by another user
                 // (`open_trusted`); the cache never changes a file in place, it renames complete ones.
                 let module = unsafe { wasmtime::Module::deserialize_open_file(engine.wasm(), file) };
                 let module = module.map_err(unusable)?;
                 core_entry(&module)?;
-                (Entry::Core(link_core(&links.core, &module)?), Entry::Core(link_core(&links.core_seeded, &module)?))
+                (
+                    holm_task::imported_by_module(&module),
+                    Entry::Core(link_core(&links.core, &module)?),
+                    Entry::Core(link_core(&links.core_seeded, &module)?),
+                )
             }
             ModuleKind::Component => {
                 // The path of the open descriptor: what is mapped is what was checked.
@@ -103,12 +109,13 @@ impl Program {
                 let component = unsafe { wasmtime::component::Component::deserialize_file(engine.wasm(), opened) };
                 let component = component.map_err(unusable)?;
                 (
+                    holm_task::imported_by_component(engine.wasm(), &component),
                     Entry::Component(link_component(&links.component, &component)?),
                     Entry::Component(link_component(&links.component_seeded, &component)?),
                 )
             }
         };
-        Ok(Program { shared: Arc::new(Linked { engine: engine.clone(), plain, seeded }) })
+        Ok(Program { shared: Arc::new(Linked { engine: engine.clone(), hears, plain, seeded }) })
     }
 
     /// What it was made from.
@@ -117,6 +124,20 @@ impl Program {
             Entry::Core(_) => ModuleKind::Core,
             Entry::Component(_) => ModuleKind::Component,
         }
+    }
+
+    /// Whether it can learn that it is asked to stop, so that a grace period makes sense.
+    pub fn hears_stop(&self) -> bool {
+        self.shared.hears.stop
+    }
+
+    /// Whether it can receive messages of its framework.
+    pub fn hears_messages(&self) -> bool {
+        self.shared.hears.messages
+    }
+
+    pub(crate) fn hears(&self) -> Hears {
+        self.shared.hears
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -85,6 +85,18 @@ impl TaskHandle {
         self.slot.stop(reason, message);
     }
 
+    /// Puts a message into the task's inbox. It is refused, and `false` returned, when the program does not receive, the
+    /// task is seeded or over, the inbox is full, or the message is longer than 64 KiB.
+    pub fn deliver(&self, message: Arc<[u8]>) -> bool {
+        self.slot.mailbox().deliver(message)
+    }
+
+    /// Asks the task to end by itself. `false` when it cannot hear that, because its program does not import it or it is
+    /// seeded: waiting for it is of no use then.
+    pub fn stop(&self) -> bool {
+        self.slot.mailbox().request_stop()
+    }
+
     /// CPU time used so far, without the poll that is going on.
     pub fn cpu(&self) -> Duration {
         self.slot.cpu()

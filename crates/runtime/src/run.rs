@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::limits::{HOSTCALL_BYTES, MAX_HANDLES, MAX_RANDOM_BYTES};
+use crate::mailbox::Mailbox;
 use crate::memory::MemoryLimiter;
 use crate::outcome::{exited, of_error};
 use crate::output::Output;
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) wasi: WasiP1Ctx,
     /// Only seeded tasks look at it.
     pub(crate) clock: VirtualClock,
+    pub(crate) seeded: bool,
+    pub(crate) mailbox: Arc<Mailbox>,
     memory: MemoryLimiter,
 }
 
@@ -39,7 +42,7 @@ impl WasiView for State {
     }
 }
 
-/// What the outside tells a task while it runs, and hears from it.
+/// What the queue and a task know of each other while it runs.
 #[derive(Default)]
 pub(crate) struct Control {
     stop: OnceLock<(Reason, String)>,
@@ -70,8 +73,14 @@ impl Control {
 }
 
 /// Runs a command to its end. All of the guest's memory is gone when the future is done.
-pub(crate) async fn run(program: Program, command: Command, output: Output, control: &Control) -> TaskEnd {
-    let state = match state(&command, &output) {
+pub(crate) async fn run(
+    program: Program,
+    command: Command,
+    output: Output,
+    mailbox: Arc<Mailbox>,
+    control: &Control,
+) -> TaskEnd {
+    let state = match state(&command, &output, mailbox) {
         Ok(state) => state,
         Err(outcome) => return TaskEnd::unused(outcome),
     };
@@ -180,7 +189,7 @@ fn store(program: &Program, state: State, budget: u64) -> wasmtime::Result<Store
 }
 
 /// What the guest is given. The builder grants nothing: stdin is at its end, sockets and names are refused.
-fn state(command: &Command, output: &Output) -> Result<State, Outcome> {
+fn state(command: &Command, output: &Output, mailbox: Arc<Mailbox>) -> Result<State, Outcome> {
     let mut wasi = WasiCtxBuilder::new();
     wasi.allow_blocking_current_thread(false);
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
@@ -193,7 +202,8 @@ fn state(command: &Command, output: &Output) -> Result<State, Outcome> {
     let clock = command.seed.map(|seed| seeded::configure(&mut wasi, seed)).unwrap_or_default();
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(MAX_HANDLES);
-    Ok(State { wasi, clock, memory: MemoryLimiter::new(command.limits.memory_bytes) })
+    let memory = MemoryLimiter::new(command.limits.memory_bytes);
+    Ok(State { wasi, clock, seeded: command.seed.is_some(), mailbox, memory })
 }
 
 fn open(wasi: &mut WasiCtxBuilder, preopen: &Preopen) -> Result<(), Outcome> {

@@ -56,6 +56,12 @@ impl VirtualClock {
         inner.now
     }
 
+    /// Sleeps.
+    pub(crate) fn pass(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.jump_to(self.read().saturating_add(nanos));
+    }
+
     fn jump_to(&self, instant: u64) {
         let mut inner = self.lock();
         inner.now = inner.now.max(instant);

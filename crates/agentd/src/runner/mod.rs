@@ -20,11 +20,12 @@ use crate::log::LogWriter;
 use crate::machine::boot_clock;
 use crate::process::ProcessIdentity;
 use socket::{Agent, Listener};
-use tasks::{Channels, Tasks};
+use tasks::{Channels, GuestEvent, Tasks};
 
 /// Messages from the agent that wait to be handled; beyond, the socket is not read.
 const INBOX: usize = 64;
-/// Messages to the agent that wait to be written; beyond, the socket is closed and the agent connects again.
+/// Messages to the agent that wait to be written; beyond, the socket is closed and the agent connects again. Messages of
+/// guests take at most half of it.
 const OUTBOX: usize = 1024;
 /// Messages of guests to their frameworks that wait to be handled; beyond, they are dropped.
 const MESSAGES: usize = 1024;
@@ -98,7 +99,7 @@ struct Shell {
     core: Runner,
     tasks: Tasks,
     happenings: mpsc::Receiver<Happening>,
-    guests: mpsc::Receiver<RunnerEvent>,
+    guests: mpsc::Receiver<GuestEvent>,
     agent: Option<Agent>,
     dir: PathBuf,
 }
@@ -142,11 +143,12 @@ impl Shell {
             for happening in burst.drain(..) {
                 self.take(happening);
             }
-            for event in events.drain(..) {
+            for GuestEvent { event, permit } in events.drain(..) {
                 if let RunnerEvent::Ended { work, position, .. } = &event {
                     self.tasks.ended(*work, *position);
                 }
                 self.core.handle(boot_clock(), event);
+                drop(permit);
             }
             if let Some(exit) = self.perform()? {
                 tracing::info!(reason = %exit, "runner exits");
@@ -203,6 +205,11 @@ impl Shell {
 
     fn send(&mut self, message: FromRunner) {
         let Some(agent) = &self.agent else { return };
+        // A guest that floods its framework must not cost the runner its connection.
+        if matches!(message, FromRunner::Message { .. }) && agent.outbox.capacity() <= OUTBOX / 2 {
+            tracing::debug!(limit = OUTBOX / 2, "a message of a task was dropped: the agent does not keep up");
+            return;
+        }
         if agent.outbox.try_send(message).is_err() {
             tracing::warn!(limit = OUTBOX, "the agent does not read; its connection is closed");
             self.agent = None;

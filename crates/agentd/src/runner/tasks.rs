@@ -12,10 +12,10 @@ use holm_model::{Amount, Launch, Prepared, Reason, ResourceName, TaskState, Task
 use holm_runtime::{
     Command, CommandLimits, Engine, HostDir, Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::Happening;
 use super::output::{SharedLog, TaskOutput};
+use super::{Happening, MESSAGES};
 use crate::control::describe;
 use crate::grants::open_below;
 use crate::log::{LaunchName, LogWriter};
@@ -34,7 +34,9 @@ pub(super) struct Tasks {
     queue: Option<Queue>,
     max_tasks: usize,
     running: usize,
-    events: mpsc::Sender<RunnerEvent>,
+    events: mpsc::Sender<GuestEvent>,
+    /// A permit for each message of a guest that may be among the events.
+    messages: Arc<Semaphore>,
     happenings: mpsc::Sender<Happening>,
     log: SharedLog,
     programs: HashMap<Arc<str>, Program>,
@@ -47,8 +49,15 @@ pub(super) struct Tasks {
 
 /// Where the guests' events and the shell's own go.
 pub(super) struct Channels {
-    pub(super) events: mpsc::Sender<RunnerEvent>,
+    pub(super) events: mpsc::Sender<GuestEvent>,
     pub(super) happenings: mpsc::Sender<Happening>,
+}
+
+/// What a guest has to say, in order: a task's messages come before its end. The permit is for messages alone and goes
+/// back once the shell has handled the event, so that they never take the room of the starts and ends.
+pub(super) struct GuestEvent {
+    pub(super) event: RunnerEvent,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What the tasks of one launch share.
@@ -70,7 +79,7 @@ enum Phase {
 }
 
 impl Tasks {
-    /// At most `max_tasks` run at a time. `events` has room for two events of each.
+    /// At most `max_tasks` run at a time. `events` has room for two events of each and for [`MESSAGES`].
     pub(super) fn open(engine: Engine, queue: Queue, max_tasks: usize, channels: Channels, log: LogWriter) -> Tasks {
         let Channels { events, happenings } = channels;
         Tasks {
@@ -79,6 +88,7 @@ impl Tasks {
             max_tasks,
             running: 0,
             events,
+            messages: Arc::new(Semaphore::new(MESSAGES)),
             happenings,
             log: SharedLog::new(log),
             programs: HashMap::new(),
@@ -143,8 +153,11 @@ impl Tasks {
     }
 
     pub(super) fn ask_to_stop(&mut self, work: WorkId, position: u32) {
-        // Nothing can tell a WASI program; what its grace period would be for, it cannot do.
-        self.kill(work, position);
+        let asked = matches!(self.live.get(&(work, position)), Some(Phase::Running(handle)) if handle.stop());
+        // A guest that cannot hear it can do nothing with a grace period, and one that does not run needs none.
+        if !asked {
+            self.kill(work, position);
+        }
     }
 
     pub(super) fn kill(&mut self, work: WorkId, position: u32) {
@@ -159,8 +172,11 @@ impl Tasks {
     }
 
     pub(super) fn deliver(&self, work: WorkId, position: u32, data: Arc<[u8]>) {
-        if let Some(Phase::Running(_handle)) = self.live.get(&(work, position)) {
-            tracing::debug!(%work, position, bytes = data.len(), "a message was dropped: the task does not listen");
+        let bytes = data.len();
+        let delivered =
+            matches!(self.live.get(&(work, position)), Some(Phase::Running(handle)) if handle.deliver(data));
+        if !delivered {
+            tracing::debug!(%work, position, bytes, "a message was dropped: the task does not listen or its inbox is full");
         }
     }
 
@@ -223,12 +239,13 @@ impl Tasks {
             self.live.insert((work, position), Phase::Waiting);
             return;
         }
-        let end = EndOfTask { work, position, log: self.log.clone(), events: self.events.clone() };
+        let (log, events, messages) = (self.log.clone(), self.events.clone(), self.messages.clone());
+        let ear = Ear { work, position, log, events, messages };
         let task = Task {
             program: shared.program.clone(),
             command: shared.command(position),
             output: Box::new(output),
-            observer: Box::new(end),
+            observer: Box::new(ear),
         };
         let phase = match queue.submit(task) {
             Ok(handle) => {
@@ -301,25 +318,36 @@ impl Work {
 }
 
 /// Tells the shell what becomes of one task.
-struct EndOfTask {
+struct Ear {
     work: WorkId,
     position: u32,
     log: SharedLog,
-    events: mpsc::Sender<RunnerEvent>,
+    events: mpsc::Sender<GuestEvent>,
+    messages: Arc<Semaphore>,
 }
 
-impl EndOfTask {
-    fn tell(&self, event: RunnerEvent) {
-        if let Err(error) = self.events.try_send(event) {
-            // There is room for two events of every running task, so this is the end of the process.
+impl Ear {
+    fn tell(&self, event: RunnerEvent, permit: Option<OwnedSemaphorePermit>) {
+        if let Err(error) = self.events.try_send(GuestEvent { event, permit }) {
+            // There is room for two events of every running task and all messages, so this is the end of the process.
             tracing::debug!(%error, "an event of a task was dropped");
         }
     }
 }
 
-impl Observer for EndOfTask {
+impl Observer for Ear {
     fn started(&mut self) {
-        self.tell(RunnerEvent::Started { work: self.work, position: self.position });
+        self.tell(RunnerEvent::Started { work: self.work, position: self.position }, None);
+    }
+
+    fn message(&mut self, data: Vec<u8>) {
+        let (work, position) = (self.work, self.position);
+        match self.messages.clone().try_acquire_owned() {
+            Ok(permit) => self.tell(RunnerEvent::TaskMessage { work, position, data: data.into() }, Some(permit)),
+            Err(_none_left) => {
+                tracing::debug!(%work, position, limit = MESSAGES, "a message was dropped: too many wait");
+            }
+        }
     }
 
     fn ended(self: Box<Self>, end: TaskEnd) {
@@ -327,7 +355,7 @@ impl Observer for EndOfTask {
         if let Err(error) = self.log.lock().end(work, position, end.output_dropped) {
             tracing::error!(%error, "the log cannot be written");
         }
-        self.tell(RunnerEvent::Ended { work, position, status: end.into_status(Duration::ZERO, 0) });
+        self.tell(RunnerEvent::Ended { work, position, status: end.into_status(Duration::ZERO, 0) }, None);
     }
 }
 
@@ -350,4 +378,36 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_messages_leaves_room_for_the_end_which_comes_after_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SharedLog::new(LogWriter::open(dir.path(), 1 << 20).unwrap());
+        let (events, mut guests) = mpsc::channel(2 + MESSAGES);
+        let messages = Arc::new(Semaphore::new(MESSAGES));
+        let work = WorkId(7);
+        let mut ear = Box::new(Ear { work, position: 0, log, events, messages: messages.clone() });
+        for number in 0..MESSAGES + 10 {
+            ear.message(number.to_string().into_bytes());
+        }
+        // The shell handles one, and there is room for one more.
+        let first = guests.try_recv().unwrap();
+        assert!(matches!(&first.event, RunnerEvent::TaskMessage { data, .. } if **data == *b"0"));
+        drop(first);
+        ear.message(b"late".to_vec());
+        ear.message(b"too late".to_vec());
+        ear.started();
+        ear.tell(RunnerEvent::Ended { work, position: 0, status: TaskStatus::of(TaskState::Finished) }, None);
+        let rest: Vec<GuestEvent> = std::iter::from_fn(|| guests.try_recv().ok()).collect();
+        let is_message = |event: &&GuestEvent| matches!(event.event, RunnerEvent::TaskMessage { .. });
+        assert_eq!(rest.iter().filter(is_message).count(), MESSAGES);
+        assert!(matches!(rest[rest.len() - 1].event, RunnerEvent::Ended { .. }));
+        drop(rest);
+        assert_eq!(messages.available_permits(), MESSAGES);
+    }
 }

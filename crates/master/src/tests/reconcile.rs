@@ -64,6 +64,18 @@ fn a_task_that_ran_on_an_agent_which_comes_back_without_it_is_gone() {
 }
 
 #[test]
+fn a_launch_that_may_have_run_in_an_earlier_life_of_the_agent_is_gone_and_not_dropped() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent(ALL);
+    let framework = cluster.framework("a");
+    cluster.launch(framework, vec![single("x", SHAPE)]);
+    let back = cluster.reopen(agent, ALL, Incarnation(8));
+    cluster.report(back, Vec::new());
+    let expected = vec![("x".to_owned(), TaskState::Gone, Some(Reason::AgentRestarted))];
+    assert_eq!(cluster.states(framework), expected);
+}
+
+#[test]
 fn an_unreachable_agent_brings_its_tasks_back() {
     let (mut cluster, agent, framework, launch) = running();
     cluster.send(Event::AgentClosed { session: agent.session });

@@ -12,6 +12,7 @@ use holm_model::Reason;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Shared, slice_is_used_up};
+use crate::mailbox::{Hears, Mailbox, shielded};
 use crate::output::Output;
 use crate::run::{Control, run};
 use crate::{Observer, Outcome, Task, TaskEnd};
@@ -46,13 +47,6 @@ impl Ending {
     }
 }
 
-/// Calls an observer; its panic must not take the worker along.
-fn shielded(what: &str, call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        tracing::error!(call = what, "an observer panicked");
-    }
-}
-
 /// One task.
 pub(super) struct Slot {
     id: u64,
@@ -60,6 +54,7 @@ pub(super) struct Slot {
     /// Nanoseconds of CPU time, of completed polls.
     cpu: AtomicU64,
     control: Arc<Control>,
+    mailbox: Arc<Mailbox>,
     queue: Weak<Shared>,
     /// Taken by the one worker that polls it, so nobody ever waits for this lock.
     body: Mutex<Option<Body>>,
@@ -67,7 +62,6 @@ pub(super) struct Slot {
 
 struct Body {
     future: Pin<Box<dyn Future<Output = TaskEnd> + Send>>,
-    observer: Box<dyn Observer>,
     told_started: bool,
 }
 
@@ -77,20 +71,31 @@ impl Slot {
         let Task { program, command, output, observer } = task;
         let control = Arc::new(Control::default());
         let output = Output::new(output, command.limits.output_bytes);
-        let of_future = control.clone();
-        let future = Box::pin(async move { run(program, command, output, &of_future).await });
+        // A seeded task must not depend on when somebody tells it something.
+        let hears = if command.seed.is_some() { Hears::default() } else { program.hears() };
+        let mailbox = Arc::new(Mailbox::new(hears, observer));
+        let of_future = (control.clone(), mailbox.clone());
+        let future = Box::pin(async move {
+            let (control, mailbox) = of_future;
+            run(program, command, output, mailbox, &control).await
+        });
         Arc::new(Slot {
             id,
             phase: AtomicU8::new(READY),
             cpu: AtomicU64::new(0),
             control,
+            mailbox,
             queue: Arc::downgrade(queue),
-            body: Mutex::new(Some(Body { future, observer, told_started: false })),
+            body: Mutex::new(Some(Body { future, told_started: false })),
         })
     }
 
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(super) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
     }
 
     pub(super) fn cpu(&self) -> Duration {
@@ -133,7 +138,7 @@ impl Slot {
             None => {
                 if !running.told_started && self.control.is_instantiated() {
                     running.told_started = true;
-                    shielded("started", || running.observer.started());
+                    self.mailbox.started();
                 }
                 drop(body);
                 if self.step(POLLED, WAITS).is_ok() {
@@ -146,9 +151,10 @@ impl Slot {
                 let ended = body.take();
                 drop(body);
                 self.phase.store(OVER, Ordering::SeqCst);
-                let Some(Body { future, observer, .. }) = ended else { return Polled::Waits };
+                let Some(Body { future, .. }) = ended else { return Polled::Waits };
                 // A future that panicked may do so again while it is dropped.
                 drop(catch_unwind(AssertUnwindSafe(|| drop(future))));
+                let Some(observer) = self.mailbox.close() else { return Polled::Waits };
                 Polled::Over(Ending { observer, end: TaskEnd { cpu: self.cpu(), ..end } })
             }
         }

@@ -1,7 +1,7 @@
 //! An engine, a queue and a way to run a guest and look at what came of it.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -68,6 +68,7 @@ pub(crate) enum Heard {
 pub(crate) struct Run {
     pub(crate) handle: TaskHandle,
     heard: Receiver<Heard>,
+    messages: Receiver<Vec<u8>>,
     written: Arc<Mutex<(Vec<u8>, Vec<u8>)>>,
 }
 
@@ -89,6 +90,16 @@ impl Done {
 }
 
 impl Run {
+    /// The next message of the guest.
+    pub(crate) fn message(&self) -> String {
+        let message = self.messages.recv_timeout(PATIENCE).expect("the task sends");
+        String::from_utf8(message).unwrap()
+    }
+
+    pub(crate) fn deliver(&self, message: &str) -> bool {
+        self.handle.deliver(message.as_bytes().into())
+    }
+
     pub(crate) fn wait_until_started(&self) {
         match self.heard.recv_timeout(PATIENCE).expect("the task starts") {
             Heard::Started => {}
@@ -119,25 +130,34 @@ impl OutputSink for Sink {
     }
 }
 
-struct Ear(SyncSender<Heard>);
+struct Ear {
+    heard: SyncSender<Heard>,
+    messages: Sender<Vec<u8>>,
+}
 
 impl Observer for Ear {
     fn started(&mut self) {
-        let _ = self.0.send(Heard::Started);
+        let _ = self.heard.send(Heard::Started);
+    }
+
+    fn message(&mut self, data: Vec<u8>) {
+        let _ = self.messages.send(data);
     }
 
     fn ended(self: Box<Self>, end: TaskEnd) {
-        let _ = self.0.send(Heard::Ended(end));
+        let _ = self.heard.send(Heard::Ended(end));
     }
 }
 
 pub(crate) fn submit(queue: &Queue, program: &Program, command: Command) -> Run {
     let (sender, heard) = sync_channel(2);
+    let (message_sender, messages) = channel();
+    let ear = Ear { heard: sender, messages: message_sender };
     let written = Arc::default();
     let output = Box::new(Sink(Arc::clone(&written)));
-    let task = Task { program: program.clone(), command, output, observer: Box::new(Ear(sender)) };
+    let task = Task { program: program.clone(), command, output, observer: Box::new(ear) };
     let handle = queue.submit(task).unwrap();
-    Run { handle, heard, written }
+    Run { handle, heard, messages, written }
 }
 
 /// Runs a module in text form to its end.

@@ -31,11 +31,15 @@ fn an_import_we_do_not_offer_is_named() {
     let message =
         refused_text(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (func (export "_start")))"#);
     assert!(message.contains("fd_write"), "{message}");
+    let message = refused_text(r#"(module (import "holm_task" "fly" (func)) (func (export "_start")))"#);
+    assert!(message.contains(r#""holm_task" "fly""#), "{message}");
 }
 
 #[test]
 fn a_components_import_we_do_not_offer_is_named() {
-    for import in ["wasi:http/outgoing-handler@0.2.0", "acme:db/query", "wasi:cli/teleport@0.2.0"] {
+    for import in
+        ["wasi:http/outgoing-handler@0.2.0", "acme:db/query", "wasi:cli/teleport@0.2.0", "holm:task/flight@0.1.0"]
+    {
         let text = format!(r#"(component (import "{import}" (instance (export "f" (func)))))"#);
         let message = refused_text(&text);
         assert!(message.contains(import), "{message}");

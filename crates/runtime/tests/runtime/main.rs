@@ -6,6 +6,7 @@ mod guests;
 mod harness;
 mod intake;
 mod limits;
+mod messages;
 mod running;
 mod samples;
 mod sandbox;

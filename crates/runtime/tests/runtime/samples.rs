@@ -163,3 +163,20 @@ fn write_file_read_file_and_list_dir() {
         assert!(done.stdout.contains("new"), "{}", done.stdout);
     }
 }
+
+#[test]
+fn echo_messages() {
+    let queue = queue(1);
+    for bytes in [samples::ECHO_MESSAGES.p1_bytes(), samples::ECHO_MESSAGES.p2_bytes()] {
+        let program = program_of(&ENGINE, &bytes.unwrap());
+        assert!(program.hears_messages() && program.hears_stop());
+        let running = submit(&queue, &program, command());
+        for message in ["first", "", "third"] {
+            assert!(running.deliver(message));
+            assert_eq!(running.message(), message);
+        }
+        assert!(running.handle.stop());
+        let done = running.wait();
+        assert_eq!((done.status().state, &*done.stdout), (TaskState::Finished, "stopped after 3 messages\n"));
+    }
+}
