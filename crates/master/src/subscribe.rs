@@ -158,13 +158,14 @@ impl Master {
 
     fn connect(&mut self, id: FrameworkId, subscriber: Subscriber) {
         let Subscriber { session, suppressed, secret, .. } = subscriber;
-        let pending: BTreeSet<AgentId> =
-            self.agents.values().filter(|agent| agent.is_pending()).map(|agent| agent.id).collect();
+        let pending_agents = self.agents.values().filter(|agent| agent.is_pending()).map(|agent| agent.id).collect();
+        // An unreachable agent is not waited for, but should it come back, the framework hears what is left there.
+        let unheard = self.agents.values().filter(|agent| !agent.reported);
+        let pending: BTreeSet<AgentId> = unheard.map(|agent| agent.id).collect();
         let Some(framework) = self.frameworks.get_mut(&id) else { return };
         let first = secret.is_some();
         framework.subscriptions += 1;
         let framework_epoch = framework.subscriptions;
-        let pending_agents = pending.iter().copied().collect();
         let entered = framework.state.enter(FrameworkState::Connected(Subscription { session, pending }));
         let roles = framework.info.roles.clone();
         self.check(entered);
