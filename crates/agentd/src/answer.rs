@@ -114,14 +114,17 @@ impl Answerer {
         let mut pause = POLL.0;
         let asked = Instant::now();
         loop {
+            let known = !query.names.borrow().is_empty();
             let live = request.follow && self.is_live(framework, task.clone())?;
             let mut sent = 0;
             query.pass(|record, name| {
                 sent += 1;
                 frames.send(Some(wire::frame::Body::Log(log_record(record, name))))
             })?;
-            let overtaken = query.names.borrow().is_empty() && asked.elapsed() < UNKNOWN;
-            if query.is_complete() || !request.follow || (task.is_some() && !live && !overtaken) {
+            // A launch that was not there when the question was put may have come, and begun to write, since.
+            let unknown = query.names.borrow().is_empty() && asked.elapsed() >= UNKNOWN;
+            let over = task.is_some() && !live && (known || unknown);
+            if query.is_complete() || !request.follow || over {
                 break;
             }
             pause = if sent > 0 { POLL.0 } else { (pause * 2).min(POLL.1) };
@@ -132,7 +135,8 @@ impl Answerer {
         }
         match task {
             Some(task)
-                if query.names.borrow().is_empty() && !self.is_live(framework, Some(task.clone()))? =>
+                if query.names.borrow().is_empty()
+                    && (request.follow || !self.is_live(framework, Some(task.clone()))?) =>
             {
                 Err(Stop::Error(NOT_FOUND, format!("no output of task {task} is kept on this agent")))
             }

@@ -133,6 +133,10 @@ impl Runners {
     pub(crate) fn send(&mut self, runner: RunnerId, message: ToRunner) -> bool {
         let Some(known) = self.known.get_mut(&runner) else { return true };
         let Some(outbox) = &known.outbox else { return true };
+        // Messages to tasks may be lost, and must not cost the runner its connection.
+        if matches!(message, ToRunner::Message { .. }) && outbox.capacity() < OUTBOX / 2 {
+            return true;
+        }
         match outbox.try_send(message) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {

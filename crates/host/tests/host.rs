@@ -1,5 +1,7 @@
 //! Scheduler components in their host: one source as a native framework and as a component, and components that misbehave.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use holm_sdk::model::{
 };
 use holm_sdk::{Calls, Configured, Event, Intent, Scheduler, TaskUpdate};
 
+#[allow(unreachable_pub, reason = "the same source is a component of its own")]
 #[path = "../../../sample-tasks/crates/tiles-scheduler/src/tiles.rs"]
 mod tiles;
 
@@ -235,7 +238,7 @@ async fn what_is_no_scheduler_is_refused_by_what_it_is() {
     for (bytes, expected) in [
         (command, "is not of the world holm:framework/scheduler@0.1.0"),
         (core, "is a core module"),
-        (foreign.unwrap(), "imports example:store/kv, which the world holm:framework/scheduler@0.1.0 does not offer"),
+        (foreign, "imports example:store/kv, which the world holm:framework/scheduler@0.1.0 does not offer"),
         (wrong_type.unwrap(), "is not of the world holm:framework/scheduler@0.1.0"),
         (b"#!/bin/sh".to_vec(), "cannot be loaded"),
     ] {

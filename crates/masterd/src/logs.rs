@@ -145,13 +145,16 @@ async fn follow_launch(
         Some(task) => task.clone(),
         None => TaskId { batch: source.batch.clone(), index: None },
     };
-    let ask = Ask { agent: source.agent, task: Some(task), from_start };
+    let ask = Ask { agent: source.agent, task: Some(task.clone()), from_start };
+    let is_live = || view.read().launches.get(&source.serial).is_some_and(|launch| launch.has_live(&task));
     let mut given = Given::default();
     let mut absent = Duration::ZERO;
     loop {
-        let live = view.read().launches.get(&source.serial).is_some_and(|launch| launch.is_live());
+        let live = is_live();
         match pump(relay, wanted, &ask, &mut given, records).await {
-            Ok(()) => return Ok(()),
+            Ok(()) if !is_live() => return Ok(()),
+            // An answer lasts as long as the tasks: the agent is stopping.
+            Ok(()) => {}
             Err(status) if status.code() == Code::NotFound && !live => return Ok(()),
             Err(status) if status.code() == Code::NotFound => {}
             Err(status) if status.code() == Code::Unavailable && (live || absent < ABSENCE) => absent += RETRY,

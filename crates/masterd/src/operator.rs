@@ -43,7 +43,7 @@ fn find(state: &State, framework: Option<FrameworkId>, task: &TaskId) -> Result<
     let launches = serials.filter_map(|serial| state.launches.get(serial)).filter(has);
     let found: Vec<Found> = launches
         .filter(|launch| framework.is_none_or(|framework| launch.framework == framework))
-        .map(|launch| Found { framework: launch.framework, agent: launch.agent, live: is_live(launch, task) })
+        .map(|launch| Found { framework: launch.framework, agent: launch.agent, live: launch.has_live(task) })
         .collect();
     let live: Vec<&Found> = found.iter().filter(|found| found.live).collect();
     let candidates = if live.is_empty() { found.iter().collect() } else { live };
@@ -59,16 +59,6 @@ fn find(state: &State, framework: Option<FrameworkId>, task: &TaskId) -> Result<
             let names = names.join(", ");
             Err(Status::failed_precondition(format!("several frameworks have a task {task}: {names}; name one")))
         }
-    }
-}
-
-fn is_live(launch: &LaunchEntry, task: &TaskId) -> bool {
-    match task.index.and_then(|_| launch.range.position_of(task.index)) {
-        Some(position) => {
-            let task = launch.tasks.get(position as usize);
-            !launch.over && task.is_some_and(|task| !task.status.state.is_terminal())
-        }
-        None => launch.is_live(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The client against a master that keeps blobs in memory, over a real connection.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -1,5 +1,7 @@
 //! The driver against masters that do what the test says, over real connections.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -62,10 +64,6 @@ impl Peer {
             pending_agents: Vec::new(),
         })
         .await;
-    }
-
-    async fn end_of_framework(&self) {
-        self.say(SchedulerEvent::Error { message: "torn down".into(), fatal: true }).await;
     }
 }
 
@@ -184,7 +182,7 @@ async fn a_framework_launches_acknowledges_and_ends() {
     peer.say(update(2, "job", TaskState::Finished)).await;
     assert!(matches!(peer.call().await, Call::Acknowledge { sequence: 2, .. }));
     assert_eq!(peer.call().await, Call::Teardown);
-    peer.end_of_framework().await;
+    peer.refuse(Status::aborted("torn down by the framework itself")).await;
     let outcome = end(running).await.unwrap();
     assert_eq!((outcome.code, outcome.report.as_slice()), (7, b"done".as_slice()));
     assert!(handle.input("late").await.is_err());
@@ -209,6 +207,18 @@ async fn a_framework_comes_back_with_its_id_and_loses_its_offers_in_between() {
     peer.confirm(2).await;
     assert!(matches!(events.recv().await, Some(Event::Registered { .. })));
     running.abort();
+}
+
+#[tokio::test]
+async fn a_framework_that_was_ended_by_somebody_else_says_so() {
+    let (address, mut peers) = master().await;
+    let (running, _handle, _events) = start(to(&[address]), |_, _| {});
+    let mut peer = next(&mut peers).await;
+    peer.subscribe().await;
+    peer.confirm(1).await;
+    peer.say(SchedulerEvent::Error { message: "torn down by the operator".into(), fatal: true }).await;
+    peer.refuse(Status::aborted("torn down by the operator")).await;
+    assert_eq!(end(running).await, Err(DriverError::Refused("torn down by the operator".to_owned())));
 }
 
 #[tokio::test]

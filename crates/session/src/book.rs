@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, BatchId, BatchReport, Incarnation, Launch, Reason, Source, TaskId, TaskRange, TaskState, TaskStatus, Update,
+    AgentId, BatchId, BatchReport, Incarnation, Launch, Reason, Source, TaskId, TaskRange, TaskState, TaskStatus,
+    Update,
 };
 
 use crate::event::TaskUpdate;

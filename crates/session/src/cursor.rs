@@ -53,7 +53,7 @@ mod tests {
         let mut cursors = Cursors::default();
         assert!((1..=9).all(|sequence| cursors.receive(agent, Incarnation(7), sequence)));
         let expected = Call::Acknowledge { agent, incarnation: Incarnation(7), sequence: 9 };
-        assert_eq!(cursors.take_due(), [expected.clone()]);
+        assert_eq!(cursors.take_due(), std::slice::from_ref(&expected));
         assert!(cursors.take_due().is_empty());
         assert!(!cursors.receive(agent, Incarnation(7), 4));
         assert_eq!(cursors.take_due(), [expected]);

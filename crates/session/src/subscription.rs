@@ -87,7 +87,7 @@ impl Subscription {
         match input {
             Input::Connected => self.subscribe(),
             Input::Disconnected { message } => self.disconnected(message),
-            Input::FromMaster(event) => self.from_master(event),
+            Input::FromMaster(event) => self.hear(event),
             Input::Call(call) => self.call(call),
             Input::Unsent { call, message } => self.unsent(call, &message),
         }
@@ -144,10 +144,12 @@ impl Subscription {
         self.effects.push(Effect::Ended(end));
     }
 
-    fn from_master(&mut self, event: SchedulerEvent) {
+    fn hear(&mut self, event: SchedulerEvent) {
         match (&self.phase, event) {
             // Between giving up a stream and its end its last words may still arrive.
             (Phase::Idle | Phase::Ended, _) => {}
+            // This master will not have the subscription; another one may.
+            (Phase::Subscribing, SchedulerEvent::Error { message, fatal: false }) => self.disconnected(message),
             (_, SchedulerEvent::Error { message, fatal }) => self.error(message, fatal),
             (_, SchedulerEvent::Subscribed { framework, secret, epoch, framework_epoch, pending_agents }) => {
                 let pending = pending_agents.into_iter().collect();

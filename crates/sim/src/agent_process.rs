@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, Record, SessionId};
-use holm_model::{AgentInfo, BatchId, BootId, FrameworkId, Prepared, Reason, Resources, RunnerId, TaskState, ToMaster, WorkId};
+use holm_model::{
+    AgentInfo, BatchId, BootId, FrameworkId, Prepared, Reason, Resources, RunnerId, TaskState, ToMaster, WorkId,
+};
 
 use crate::guest::Guest;
 use crate::net::{ConnId, Direction, Packet};
@@ -142,7 +144,8 @@ impl World {
         self.broken.extend(broken.iter().map(|violation| format!("{}: {violation:?}", agent.name)));
         if !agent.info.resources.contains(core.held()) {
             let (held, total) = (core.held(), &agent.info.resources);
-            self.broken.push(format!("what an agent holds never exceeds what it has: {} {held} of {total}", agent.name));
+            self.broken
+                .push(format!("what an agent holds never exceeds what it has: {} {held} of {total}", agent.name));
         }
     }
 
@@ -268,7 +271,8 @@ impl World {
 
     pub(crate) fn agent_hears(&mut self, index: usize, conn: ConnId, packet: Packet) {
         let session = SessionId(conn.0);
-        let to_runner = self.agents[index].runners.values().find(|runner| runner.agent_conn == Some(conn)).map(|it| it.id);
+        let to_runner =
+            self.agents[index].runners.values().find(|runner| runner.agent_conn == Some(conn)).map(|it| it.id);
         match packet {
             Packet::Fin => self.agent_loses(index, conn),
             Packet::FromRunner(message) => {
@@ -351,8 +355,7 @@ impl World {
         }
         let message: Arc<str> = "the module cannot be fetched".into();
         let refused = PrepareError { state: TaskState::Failed, reason: Reason::Fetch, message };
-        let ready =
-            Prepared { program: "program".into(), inputs: None, scratch: None, directories: Vec::new() };
+        let ready = Prepared { program: "program".into(), inputs: None, scratch: None, directories: Vec::new() };
         let result = if fetchable { Ok(ready) } else { Err(refused) };
         self.agent_event(index, AgentEvent::Prepared { work, result });
     }

@@ -35,7 +35,10 @@ impl World {
         if let Some(old) = self.masters.get(self.leader)
             && old.core.is_some()
         {
-            self.later((std::time::Duration::from_millis(1), std::time::Duration::from_secs(10)), Happening::LeaseEnd(self.leader));
+            self.later(
+                (std::time::Duration::from_millis(1), std::time::Duration::from_secs(10)),
+                Happening::LeaseEnd(self.leader),
+            );
         }
         let term = self.masters.len();
         self.leader = term;
@@ -136,7 +139,8 @@ impl World {
     /// The registry has answered: the write was done, was fenced off, or nobody knows.
     pub(crate) fn write_done(&mut self, term: usize, write: WriteId, ops: &[RegistryOp]) {
         let now = self.now;
-        let Some(master) = self.masters.get(term).filter(|master| master.lost_after.is_none_or(|end| now <= end)) else {
+        let Some(master) = self.masters.get(term).filter(|master| master.lost_after.is_none_or(|end| now <= end))
+        else {
             return;
         };
         let alive = master.core.is_some();

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
-use holm_model::{Call, FromRunner, Registration, SchedulerEvent, Secret, Subscribe, Time, ToAgent, ToMaster, ToRunner};
+use holm_model::{
+    Call, FromRunner, Registration, SchedulerEvent, Secret, Subscribe, Time, ToAgent, ToMaster, ToRunner,
+};
 
 use crate::queue::Place;
 
@@ -124,10 +126,8 @@ impl Net {
         self.next += 1;
         let id = ConnId(self.next);
         let (up, down) = (Pipe::default(), Pipe::default());
-        self.conns.insert(
-            id,
-            Conn { client, server, established: false, client_open: true, server_open: true, up, down },
-        );
+        self.conns
+            .insert(id, Conn { client, server, established: false, client_open: true, server_open: true, up, down });
         id
     }
 

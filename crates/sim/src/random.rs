@@ -96,8 +96,14 @@ pub fn run_random(seed: u64, plan: Plan) -> Result<Outcome, Box<Failure>> {
         world.broken.extend(unsettled);
     }
     world.verdict()?;
-    let states =
-        [TaskState::Finished, TaskState::Failed, TaskState::Killed, TaskState::Dropped, TaskState::Error, TaskState::Gone];
+    let states = [
+        TaskState::Finished,
+        TaskState::Failed,
+        TaskState::Killed,
+        TaskState::Dropped,
+        TaskState::Error,
+        TaskState::Gone,
+    ];
     Ok(Outcome {
         hash: world.hash(),
         events: world.events(),
@@ -312,7 +318,8 @@ impl World {
                 unsettled.push(format!("nothing stays held: {} holds {}", agent.name, core.held()));
             }
             for work in core.works() {
-                unsettled.push(format!("nothing stays behind: {} has {} live {}", agent.name, work.launch.id, work.live));
+                unsettled
+                    .push(format!("nothing stays behind: {} has {} live {}", agent.name, work.launch.id, work.live));
             }
         }
         unsettled.extend(self.master_unsettled());
@@ -324,7 +331,9 @@ impl World {
             .view
             .launches
             .keys()
-            .map(|(framework, batch, agent)| format!("nothing stays behind: the master has {framework} {batch} on {agent}"))
+            .map(|(framework, batch, agent)| {
+                format!("nothing stays behind: the master has {framework} {batch} on {agent}")
+            })
             .collect();
         // A registration whose answer was lost leaves an agent behind that nobody is.
         let ids: Vec<AgentId> =
@@ -347,9 +356,8 @@ impl World {
     /// The frameworks that are still owed something, with their lives.
     fn lives(&self) -> BTreeMap<FrameworkId, u64> {
         let alive = (0_usize..).zip(&self.frameworks).filter(|(_, framework)| !framework.ended);
-        let owed = alive.filter_map(|(index, framework)| {
-            Some((framework.identity.as_ref()?.framework, framework.life(index)))
-        });
+        let owed = alive
+            .filter_map(|(index, framework)| Some((framework.identity.as_ref()?.framework, framework.life(index))));
         owed.collect()
     }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentId, BatchId, Call, Launch, Offer, OfferId, Refusal, Resources, Role, TaskId, TaskRange, TaskSpec};
+use holm_model::{
+    AgentId, BatchId, Call, Launch, Offer, OfferId, Refusal, Resources, Role, TaskId, TaskRange, TaskSpec,
+};
 use holm_session::{Notice, TaskUpdate};
 
 use crate::guest::{Guest, GuestEnd};

@@ -202,7 +202,9 @@ impl World {
         if let Some((host, runner)) = name.split_once('/') {
             let index = agent(host).ok_or_else(|| format!("there is no agent {host}"))?;
             let runner = runner.parse().ok().map(RunnerId).or_else(|| self.latest_runner(index));
-            return runner.map(|runner| Place::Runner(index, runner)).ok_or_else(|| format!("there is no runner {name}"));
+            return runner
+                .map(|runner| Place::Runner(index, runner))
+                .ok_or_else(|| format!("there is no runner {name}"));
         }
         let framework = self.frameworks.iter().position(|framework| framework.name == name);
         let place = agent(name).map(Place::Agent).or_else(|| framework.map(Place::Framework));

@@ -24,7 +24,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Writes a duration in the largest unit that leaves no rest.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    if millis == 0 || millis % 1000 != 0 { format!("{millis}ms") } else { format!("{}s", millis / 1000) }
+    if millis == 0 || !millis.is_multiple_of(1000) { format!("{millis}ms") } else { format!("{}s", millis / 1000) }
 }
 
 #[cfg(test)]

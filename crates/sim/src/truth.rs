@@ -75,7 +75,8 @@ impl Truth {
             self.broken.push(format!("no task runs twice: {framework} {batch} position {position}"));
         }
         if let Some((state, _)) = told {
-            self.broken.push(format!("no task runs after its end: {framework} {batch} position {position} was {state}"));
+            self.broken
+                .push(format!("no task runs after its end: {framework} {batch} position {position} was {state}"));
         }
         self.slots_are_kept(framework, batch);
     }

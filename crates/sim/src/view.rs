@@ -88,18 +88,22 @@ impl View {
                         return self.broken.push(format!("a change stays in its launch: {batch} position {position}"));
                     };
                     if let Err(error) = old.state.transition(status.state) {
-                        self.broken.push(format!("only legal steps are published: {batch} position {position}: {error}"));
+                        self.broken
+                            .push(format!("only legal steps are published: {batch} position {position}: {error}"));
                     }
                     *old = (*status).clone();
                 }
             }
             Delta::LaunchRemoved { framework, batch, agent } => {
                 let Some(launch) = self.launches.remove(&(framework, batch.clone(), agent)) else {
-                    return self.broken.push(format!("only known launches are removed: {framework} {batch} on {agent}"));
+                    return self
+                        .broken
+                        .push(format!("only known launches are removed: {framework} {batch} on {agent}"));
                 };
-                let completed = self.frameworks.get(&framework).is_none_or(|view| {
-                    matches!(view.phase, FrameworkPhase::Completing | FrameworkPhase::Completed)
-                });
+                let completed = self
+                    .frameworks
+                    .get(&framework)
+                    .is_none_or(|view| matches!(view.phase, FrameworkPhase::Completing | FrameworkPhase::Completed));
                 if launch.live() > 0 && !completed {
                     self.broken.push(format!("a launch is removed when it is over: {batch} has live tasks"));
                 }
@@ -134,7 +138,10 @@ impl View {
     /// The launch of this name, wherever it is.
     pub(crate) fn agent_of(&self, framework: FrameworkId, batch: &BatchId) -> Option<AgentId> {
         let mut launches = self.launches.range((framework, batch.clone(), AgentId::new(holm_model::Epoch(0), 0))..);
-        launches.next().filter(|((owner, id, _), _)| *owner == framework && id == batch).map(|((_, _, agent), _)| *agent)
+        launches
+            .next()
+            .filter(|((owner, id, _), _)| *owner == framework && id == batch)
+            .map(|((_, _, agent), _)| *agent)
     }
 
     /// A table for people.
@@ -186,7 +193,8 @@ fn show_launch(launch: &LaunchState) -> String {
 
 fn show_role(role: &holm_allocator::RoleShare) -> String {
     let dominant = role.dominant.as_ref();
-    let share = dominant.map_or_else(|| "nothing".to_owned(), |share| format!("{} ppm of {}", share.ppm(), share.resource));
+    let share =
+        dominant.map_or_else(|| "nothing".to_owned(), |share| format!("{} ppm of {}", share.ppm(), share.resource));
     format!("{} weight {} has {share}: {}", role.role, role.weight, role.allocated)
 }
 

@@ -155,7 +155,7 @@ impl World {
         if self.events_now > MAX_EVENTS_AT_ONCE {
             self.broken.push(format!("time goes on: {happening:?} repeats"));
         }
-        if self.events % 1024 == 0 {
+        if self.events.is_multiple_of(1024) {
             self.net.tidy();
         }
         self.happen(happening);
@@ -518,9 +518,8 @@ const fn owner(happening: &Happening) -> Option<Place> {
         Happening::Guest { agent, runner, .. } | Happening::Echo { agent, runner, .. } => {
             Place::Runner(*agent, *runner)
         }
-        Happening::Arrive(..)
-        | Happening::DialTimeout(_)
-        | Happening::Keepalive { .. }
-        | Happening::Trouble(_) => return None,
+        Happening::Arrive(..) | Happening::DialTimeout(_) | Happening::Keepalive { .. } | Happening::Trouble(_) => {
+            return None;
+        }
     })
 }

@@ -54,7 +54,7 @@ pub enum RunnerEffect {
         /// The task's position.
         position: u32,
     },
-    /// Ask a running task to end by itself: end of file on stdin, the lifecycle pollable.
+    /// Ask a running task to end by itself; one that does not listen for it is killed at once.
     Stop {
         /// The launch.
         work: WorkId,

@@ -84,6 +84,17 @@ impl LaunchEntry {
         !self.over && (self.ended as usize) < self.tasks.len()
     }
 
+    /// Whether one of those tasks of it that `task` names can still do something.
+    pub(crate) fn has_live(&self, task: &TaskId) -> bool {
+        match task.index.and_then(|_| self.range.position_of(task.index)) {
+            Some(position) => {
+                let task = self.tasks.get(position as usize);
+                !self.over && task.is_some_and(|task| !task.status.state.is_terminal())
+            }
+            None => self.is_live(),
+        }
+    }
+
     /// What its tasks hold now.
     pub(crate) fn held(&self) -> Resources {
         let left = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX).saturating_sub(self.ended);

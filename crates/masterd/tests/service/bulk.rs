@@ -137,16 +137,24 @@ async fn following_a_framework_reads_each_launch_from_its_start_until_the_framew
     assert_eq!((record.task_id.as_str(), &record.data[..]), ("later", &b"two"[..]));
     drop(frames);
     assert!(!soon("the first answer", first_done).await.unwrap().cancelled);
+    // Both tasks are live, so both are asked for again until they are not.
+    let again = tokio::spawn(async move {
+        loop {
+            let (channel, _) = bulk.next().await;
+            bulk.answer_all(channel, Vec::new()).await;
+        }
+    });
 
     let teardown = v1::TeardownFrameworkRequest { framework_id: framework.id.clone() };
     operator.teardown_framework(teardown).await.unwrap();
     assert!(soon("the end of the logs", logs.message()).await.unwrap().is_none());
+    again.abort();
     master.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_gets_every_byte_once_although_the_agent_restarts() {
-    let Cluster { master, agent, mut bulk, framework, mut operator, .. } = cluster_with_job().await;
+    let Cluster { master, agent, mut bulk, mut framework, mut operator, _dir } = cluster_with_job().await;
     let ask = v1::ReadLogsRequest { task_id: "job".to_owned(), follow: true, ..Default::default() };
     let mut logs = operator.read_logs(ask).await.unwrap().into_inner();
     let (channel, _) = bulk.next().await;
@@ -154,14 +162,29 @@ async fn a_follower_gets_every_byte_once_although_the_agent_restarts() {
     frames.send(v1::Frame { channel: 0, body: Some(log("job", "one ")) }).await.unwrap();
     assert_eq!(&soon("the first record", logs.message()).await.unwrap().unwrap().data[..], b"one ");
     done.abort();
+    assert!(done.await.unwrap_err().is_cancelled());
     drop((frames, bulk));
 
+    // One that stops in good order ends its answers, and the task still runs.
     let mut bulk = Bulk::attach(&master, &agent).await;
     let (channel, _) = bulk.next().await;
-    bulk.answer_all(channel, vec![log("job", "one "), log("job", "two")]).await;
-    assert_eq!(&soon("the second record", logs.message()).await.unwrap().unwrap().data[..], b"two");
-    assert!(soon("the end", logs.message()).await.unwrap().is_none());
-    drop(framework);
+    bulk.answer_all(channel, vec![log("job", "one "), log("job", "two ")]).await;
+    assert_eq!(&soon("the second record", logs.message()).await.unwrap().unwrap().data[..], b"two ");
+    let (channel, _) = bulk.next().await;
+    agent.report(&framework.id, update(2, "job", v1::TaskState::Finished)).await;
+    framework.next_update().await;
+    bulk.answer_all(channel, vec![log("job", "one two "), log("job", "three")]).await;
+    assert_eq!(&soon("the third record", logs.message()).await.unwrap().unwrap().data[..], b"three");
+    soon("the end", async {
+        // Until the read model knows that the task has ended, the agent may be asked once more.
+        loop {
+            tokio::select! {
+                end = logs.message() => break assert!(end.unwrap().is_none()),
+                (channel, _) = bulk.next() => drop(bulk.answer_all(channel, Vec::new()).await),
+            }
+        }
+    })
+    .await;
     master.stop().await;
 }
 

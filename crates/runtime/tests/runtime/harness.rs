@@ -1,7 +1,7 @@
 //! An engine, a queue and a way to run a guest and look at what came of it.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ impl OutputSink for Sink {
 
 struct Ear {
     heard: SyncSender<Heard>,
-    messages: Sender<Vec<u8>>,
+    messages: SyncSender<Vec<u8>>,
 }
 
 impl Observer for Ear {
@@ -141,7 +141,7 @@ impl Observer for Ear {
     }
 
     fn message(&mut self, data: Vec<u8>) {
-        let _ = self.messages.send(data);
+        let _ = self.messages.try_send(data);
     }
 
     fn ended(self: Box<Self>, end: TaskEnd) {
@@ -151,7 +151,7 @@ impl Observer for Ear {
 
 pub(crate) fn submit(queue: &Queue, program: &Program, command: Command) -> Run {
     let (sender, heard) = sync_channel(2);
-    let (message_sender, messages) = channel();
+    let (message_sender, messages) = sync_channel(64);
     let ear = Ear { heard: sender, messages: message_sender };
     let written = Arc::default();
     let output = Box::new(Sink(Arc::clone(&written)));

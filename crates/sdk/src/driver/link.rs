@@ -32,6 +32,8 @@ pub(super) enum LinkEvent {
         message: String,
         /// Whether trying again is pointless.
         fatal: bool,
+        /// Whether the master ended the stream on purpose, after it had said why.
+        aborted: bool,
     },
 }
 
@@ -122,7 +124,7 @@ impl Link {
                         self.open(channel);
                         return LinkEvent::Connected;
                     }
-                    Err(message) => return self.closed(message, false),
+                    Err(message) => return self.closed(message),
                 },
                 State::Opening { answer, .. } => {
                     let answer = tokio::time::timeout_at(self.heard + SILENCE, answer).await;
@@ -139,9 +141,9 @@ impl Link {
                         Ok(Ok(Some(envelope))) => match SchedulerEvent::try_from(envelope) {
                             Ok(event) => return LinkEvent::Event(event),
                             Err(error) if error.is_unknown() => {}
-                            Err(error) => return self.closed(format!("the master is not understood: {error}"), false),
+                            Err(error) => return self.closed(format!("the master is not understood: {error}")),
                         },
-                        Ok(Ok(None)) => return self.closed("the master ended the stream".to_owned(), false),
+                        Ok(Ok(None)) => return self.closed("the master ended the stream".to_owned()),
                         Ok(Err(status)) => return self.refused(&status),
                         Err(_) => return self.silent(),
                     }
@@ -178,7 +180,7 @@ impl Link {
 
     fn silent(&mut self) -> LinkEvent {
         let message = format!("{} has been silent for {} s", self.address, SILENCE.as_secs());
-        self.closed(message, false)
+        self.closed(message)
     }
 
     fn refused(&mut self, status: &Status) -> LinkEvent {
@@ -189,7 +191,6 @@ impl Link {
                 | Code::PermissionDenied
                 | Code::InvalidArgument
                 | Code::FailedPrecondition
-                | Code::Aborted
                 | Code::Unimplemented
         );
         let what = match status.code() {
@@ -197,12 +198,14 @@ impl Link {
             code if status.message().is_empty() => code.description().to_owned(),
             _ => explain_status(status),
         };
-        self.closed(format!("{}: {what}", self.address), fatal)
+        self.state = State::Closed;
+        let message = format!("{}: {what}", self.address);
+        LinkEvent::Closed { message, fatal, aborted: status.code() == Code::Aborted }
     }
 
-    fn closed(&mut self, message: String, fatal: bool) -> LinkEvent {
+    fn closed(&mut self, message: String) -> LinkEvent {
         self.state = State::Closed;
-        LinkEvent::Closed { message, fatal }
+        LinkEvent::Closed { message, fatal: false, aborted: false }
     }
 }
 

@@ -277,9 +277,11 @@ impl<'a, S: Scheduler + ?Sized> Run<'a, S> {
         match event {
             LinkEvent::Connected => self.session.handle(Input::Connected),
             LinkEvent::Event(event) => self.session.handle(Input::FromMaster(event)),
-            LinkEvent::Closed { message, fatal } if fatal => {
-                let message = message.into();
-                self.session.handle(Input::FromMaster(SchedulerEvent::Error { message, fatal }));
+            // A teardown is answered by the end of the stream.
+            LinkEvent::Closed { message, fatal, aborted }
+                if fatal || aborted && matches!(self.course, Course::TearingDown { .. }) =>
+            {
+                self.session.handle(Input::FromMaster(SchedulerEvent::Error { message: message.into(), fatal: true }));
             }
             LinkEvent::Closed { message, .. } => {
                 if !matches!(self.course, Course::Leaving { .. }) {

@@ -161,6 +161,15 @@ fn a_deposed_master_is_not_obeyed() {
 }
 
 #[test]
+fn a_master_that_will_not_have_the_subscription_is_left_for_the_next_one() {
+    let mut session = new();
+    session.handle(Input::Connected);
+    drop(session.drain_effects());
+    session.handle(Input::FromMaster(SchedulerEvent::Error { message: "epoch 3 has been seen".into(), fatal: false }));
+    assert_eq!(effects(&mut session), ["reconnect: epoch 3 has been seen"]);
+}
+
+#[test]
 fn offers_end_with_their_stream_and_can_be_used_once() {
     let mut session = connected();
     session.handle(Input::FromMaster(SchedulerEvent::Offers(vec![offer(1, 1), offer(2, 1), offer(3, 1)])));

@@ -99,7 +99,10 @@ impl Follower {
     async fn take(&mut self, record: LogRecord) {
         let stream = record.stream();
         let entry = self.tasks.entry(record.task_id.clone()).or_insert_with(|| Some(Shown::default()));
-        let Some(shown) = entry else { return };
+        let Some(shown) = entry else {
+            // It comes again; that something comes is worth knowing.
+            return self.progress.send_modify(|progress| progress.records += 1);
+        };
         let mut ended = false;
         let fresh = match stream {
             LogStream::Stdout => shown.take(0, &record),
