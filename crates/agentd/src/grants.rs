@@ -67,7 +67,7 @@ impl AllowedDirectories {
                 false => GrantError::ReadOnly(grant.host.clone()),
             });
         };
-        let below = host.strip_prefix(&allowed.prefix).unwrap_or(Path::new(""));
+        let below = host.strip_prefix(&allowed.prefix).unwrap_or_else(|_| Path::new(""));
         Ok(PreparedDirectory {
             prefix: allowed.prefix.to_string_lossy().into(),
             below: below.to_string_lossy().into(),

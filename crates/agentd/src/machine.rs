@@ -116,7 +116,7 @@ fn read_cgroup(file: &str) -> Option<String> {
 }
 
 fn free_disk_bytes(dir: &Path) -> u64 {
-    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
     rustix::fs::statvfs(existing).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 

@@ -84,7 +84,7 @@ impl Default for Options {
             agent_timeout: Duration::from_secs(75),
             agent_reregister_timeout: Duration::from_secs(600),
             framework_reconnect: Duration::from_secs(30),
-            heartbeat_interval: Duration::from_secs(15),
+            heartbeat_interval: Duration::from_secs(5),
             allocation_delay: Duration::from_millis(1),
             roles_interval: Duration::from_millis(250),
             write_retry: Duration::from_millis(200),

@@ -68,7 +68,7 @@ impl<'a> Words<'a> {
     }
 
     fn guest(&self) -> Result<Guest, String> {
-        self.named.get("guest").map_or(Ok(Guest::default()), |text| Guest::parse(text))
+        self.named.get("guest").map_or_else(|| Ok(Guest::default()), |text| Guest::parse(text))
     }
 
     fn refusal(&self, key: &str) -> Result<Option<Refusal>, String> {

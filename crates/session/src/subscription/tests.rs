@@ -1,3 +1,5 @@
+//! What a subscription makes of what the master and the scheduler say, in whichever order they say it.
+
 use holm_model::{Digest, Resources, StatusRun, TaskRange, TaskSpec};
 
 use super::*;
