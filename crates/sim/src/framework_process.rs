@@ -12,8 +12,8 @@ use crate::scheduler::{Policy, Scheduler};
 use crate::view::show_asked;
 use crate::world::{Process, World};
 
-/// After this long without a heartbeat the framework's shell gives its master up.
-const SILENCE: Duration = Duration::from_secs(45);
+/// After this long without a heartbeat the framework's shell gives its master up, as the SDK does.
+const SILENCE: Duration = Duration::from_secs(20);
 /// How far apart a random scheduler's ideas are.
 const THINK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
 

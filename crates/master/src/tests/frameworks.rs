@@ -204,7 +204,7 @@ fn only_so_many_completed_frameworks_are_remembered() {
 
 #[test]
 fn connected_frameworks_hear_heartbeats() {
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::with(Options { heartbeat_interval: Duration::from_secs(15), ..Options::default() });
     let framework = cluster.framework("a");
     cluster.pass(Duration::from_secs(31));
     let beats = cluster.events[&framework.session].iter().filter(|e| matches!(e, SchedulerEvent::Heartbeat)).count();
