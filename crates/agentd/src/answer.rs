@@ -146,7 +146,7 @@ impl Answerer {
 
     fn list_files(&self, request: &wire::ListFiles, frames: &Frames) -> Result<(), Stop> {
         let root = self.sandbox(&request.framework_id, &request.task_id)?;
-        for entry in sandbox::list(&root, &request.path)? {
+        for entry in sandbox::list(&root, &request.path).map_err(|error| refuse_path(&request.path, &error))? {
             let file = wire::FileEntry { name: entry.name, size: entry.bytes, directory: entry.directory };
             frames.send(Some(wire::frame::Body::File(file)))?;
         }
@@ -155,7 +155,7 @@ impl Answerer {
 
     fn read_file(&self, request: &wire::ReadFile, frames: &Frames) -> Result<(), Stop> {
         let root = self.sandbox(&request.framework_id, &request.task_id)?;
-        let mut file = sandbox::open_file(&root, &request.path)?;
+        let mut file = sandbox::open_file(&root, &request.path).map_err(|error| refuse_path(&request.path, &error))?;
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {
             let read = file.read(&mut buffer)?;
@@ -286,6 +286,20 @@ fn log_record(record: &Record, name: &LaunchName) -> wire::LogRecord {
         at_unix_micros: record.at_unix_micros,
         ..wire::LogRecord::default()
     }
+}
+
+/// Says what is wrong with a path of a sandbox.
+fn refuse_path(path: &str, error: &io::Error) -> Stop {
+    // The kernel's word for a path or link that leaves the directory it was to be opened in.
+    if error.kind() == io::ErrorKind::CrossesDevices {
+        return Stop::Error(INVALID_ARGUMENT, format!("path {path:?} leads out of the task's sandbox"));
+    }
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        io::ErrorKind::InvalidInput | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => FAILED_PRECONDITION,
+        _ => INTERNAL,
+    };
+    Stop::Error(code, format!("path {path:?} of the task's sandbox cannot be read: {error}"))
 }
 
 fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, Stop> {

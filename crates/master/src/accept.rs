@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holm_model::{
-    Action, AgentId, Epoch, FrameworkId, Launch, OfferId, Principal, Reason, Refusal, Resources, Role, Source,
-    TaskState, TaskStatus, ToAgent, Update,
+    Action, AgentId, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, OfferId, Principal, Reason, Refusal, Resources, Role,
+    Source, TaskState, TaskStatus, ToAgent, Update,
 };
 
 use crate::Master;
@@ -166,7 +166,8 @@ pub(crate) fn strangers<'a>(subscribed: &[Role], named: &'a [Role]) -> Option<&'
 
 /// One status for every task of a launch that was not accepted.
 fn whole(launch: &Launch, status: TaskStatus) -> Update {
-    Update { sequence: 0, batch: launch.id.clone(), first: 0, count: launch.tasks.count().max(1), status }
+    let count = launch.tasks.count().clamp(1, MAX_BATCH_TASKS);
+    Update { sequence: 0, batch: launch.id.clone(), first: 0, count, status }
 }
 
 /// An error with everything below it.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use holm_model::Role;
 
 /// Most offers that one ACCEPT or DECLINE may name.
-pub const MAX_CALL_OFFERS: usize = 1000;
+pub const MAX_CALL_OFFERS: usize = 1024;
 
 /// Most launches of one ACCEPT.
-pub const MAX_CALL_LAUNCHES: usize = 1000;
+pub const MAX_CALL_LAUNCHES: usize = 1024;
 
 /// Most entries of one agent's status log for one framework that the master keeps until they are acknowledged. Agents
 /// stop far below by themselves; one that does not is cut off.

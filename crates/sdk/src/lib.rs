@@ -62,7 +62,7 @@ pub use scheduler::{Configured, Event, Scheduler, framework_info};
 /// ```
 /// # struct Tiles;
 /// # impl holm_sdk::Scheduler for Tiles {
-/// #     fn describe(&self) -> holm_sdk::model::FrameworkInfo { unimplemented!() }
+/// #     fn describe(&self) -> holm_sdk::model::FrameworkInfo { holm_sdk::framework_info("tiles", []) }
 /// #     fn handle(&mut self, _: Vec<holm_sdk::Event>, _: &mut holm_sdk::Calls) {}
 /// # }
 /// # impl holm_sdk::Configured for Tiles {

@@ -210,7 +210,7 @@ fn an_oversized_accept_is_dropped_whole() {
     cluster.launch(framework, launches);
     let heard = cluster.heard(framework);
     assert_eq!(heard.len(), MAX_CALL_LAUNCHES + 1);
-    assert!(heard[0].1.status.message.contains("the limit is 1000"));
+    assert!(heard[0].1.status.message.contains("the limit is 1024"));
     assert!(cluster.launched(agent).is_empty());
     assert_eq!(cluster.offers(framework).len(), 1);
 }
