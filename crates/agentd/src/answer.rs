@@ -10,7 +10,6 @@ use holm_model::{FrameworkId, TaskId, WorkId};
 use holm_proto::v1 as wire;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bulk::Places;
 use crate::log::{LaunchName, Record, RecordKind, Tail};
 use crate::runner::log_dir;
 use crate::sandbox;
@@ -36,6 +35,12 @@ pub(crate) struct IsLive {
     pub(crate) framework: FrameworkId,
     pub(crate) task: Option<TaskId>,
     pub(crate) reply: oneshot::Sender<bool>,
+}
+
+/// Runners' logs and sandboxes lie below these directories.
+pub(crate) struct Places {
+    pub(crate) runners: Box<Path>,
+    pub(crate) works: Box<Path>,
 }
 
 /// Knows where everything lies.

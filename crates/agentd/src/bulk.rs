@@ -1,6 +1,5 @@
 //! The second connection to the master: answers about logs and sandbox files, and blobs for the agent.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,10 +142,4 @@ impl Fetch for MasterBlobs {
         let stored = tokio::task::block_in_place(|| incoming.finish(Some(digest)));
         stored.map(|_info| ()).map_err(|error| describe(&error))
     }
-}
-
-/// Runners' logs and sandboxes lie below these directories.
-pub(crate) struct Places {
-    pub(crate) runners: Box<Path>,
-    pub(crate) works: Box<Path>,
 }

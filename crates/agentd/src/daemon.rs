@@ -17,8 +17,8 @@ use holm_runtime::{Allocation, Engine, EngineError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::answer::{Answerer, IsLive};
-use crate::bulk::{self, Attachment, MasterBlobs, Places};
+use crate::answer::{Answerer, IsLive, Places};
+use crate::bulk::{self, Attachment, MasterBlobs};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::control::{self, ControlEvent, Masters, Stream};
 use crate::grants::{AllowError, AllowedDirectories};
