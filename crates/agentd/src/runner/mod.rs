@@ -29,6 +29,8 @@ const INBOX: usize = 64;
 const OUTBOX: usize = 1024;
 /// Messages of guests to their frameworks that wait to be handled; beyond, they are dropped.
 const MESSAGES: usize = 1024;
+/// How often the output of running tasks is handed to the operating system, for those who follow it.
+const FLUSH: Duration = Duration::from_millis(20);
 /// Most events handled before their effects are performed.
 const BURST: usize = 4096;
 
@@ -133,12 +135,16 @@ impl Shell {
 
     async fn run(mut self) -> Result<(), RunnerError> {
         let (mut burst, mut events) = (Vec::new(), Vec::new());
+        let mut flush = tokio::time::interval(FLUSH);
+        flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let wake = self.core.next_wake().map(|at| at.since(boot_clock()));
             tokio::select! {
                 received = self.happenings.recv_many(&mut burst, BURST) => if received == 0 { return Ok(()) },
                 _some = self.guests.recv_many(&mut events, BURST) => {}
                 () = sleep(wake) => self.core.handle(boot_clock(), RunnerEvent::Wake),
+                // What a guest writes while nothing else happens is passed on too.
+                _tick = flush.tick(), if self.tasks.are_live() => {}
             }
             for happening in burst.drain(..) {
                 self.take(happening);
@@ -178,9 +184,7 @@ impl Shell {
 
     /// Performs what the core wants; the reason to exit, if it wants that.
     fn perform(&mut self) -> Result<Option<String>, RunnerError> {
-        // What a task wrote is readable before anybody is told that it has ended.
-        let flushed = self.tasks.flush_log();
-        flushed.map_err(|source| RunnerError::Io { dir: self.dir.clone(), what: "write its log", source })?;
+        self.flush_log()?;
         loop {
             let effects: Vec<_> = self.core.drain_effects().collect();
             if effects.is_empty() {
@@ -200,7 +204,14 @@ impl Shell {
             for event in self.tasks.take_unstarted() {
                 self.core.handle(boot_clock(), event);
             }
+            self.flush_log()?;
         }
+    }
+
+    /// What a task wrote is readable before anybody is told that it has ended.
+    fn flush_log(&self) -> Result<(), RunnerError> {
+        let flushed = self.tasks.flush_log();
+        flushed.map_err(|source| RunnerError::Io { dir: self.dir.clone(), what: "write its log", source })
     }
 
     fn send(&mut self, message: FromRunner) {

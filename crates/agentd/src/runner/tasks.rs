@@ -99,6 +99,11 @@ impl Tasks {
         }
     }
 
+    /// Whether any task runs or waits.
+    pub(super) fn are_live(&self) -> bool {
+        !self.live.is_empty()
+    }
+
     pub(super) fn flush_log(&self) -> io::Result<()> {
         self.log.lock().flush()
     }
