@@ -126,7 +126,11 @@ pub(crate) async fn run(masters: Masters, events: mpsc::Sender<ControlEvent>) {
         if end.worked {
             backoff = BACKOFF.0;
         }
-        tracing::info!(master = %address, reason = %end.why, "no stream to the master");
+        if end.needs_attention {
+            tracing::warn!(master = %address, reason = %end.why, "the master does not take this agent");
+        } else {
+            tracing::info!(master = %address, reason = %end.why, "no stream to the master");
+        }
         // A leader named by a standby is tried at once, but not two in a row, or two standbys could keep us busy.
         leader = end.leader.filter(|_| followed.is_none());
         if leader.is_none() {
@@ -146,19 +150,23 @@ struct Attempt<'a> {
 /// How an attempt ended.
 struct End {
     worked: bool,
+    /// Nothing changes unless somebody changes it: a wrong token, another cluster.
+    needs_attention: bool,
     leader: Option<Arc<str>>,
     why: String,
 }
 
 impl End {
     fn failed(why: impl std::fmt::Display) -> End {
-        End { worked: false, leader: None, why: why.to_string() }
+        End { worked: false, needs_attention: false, leader: None, why: why.to_string() }
     }
 
     fn status(worked: bool, status: &Status) -> End {
         let leader = status.metadata().get(LEADER_KEY).and_then(|value| value.to_str().ok());
         let leader = leader.filter(|_| status.code() == Code::Unavailable).map(Arc::from);
-        End { worked, leader, why: format!("{}: {}", status.code(), status.message()) }
+        let needs_attention =
+            matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition);
+        End { worked, needs_attention, leader, why: format!("{}: {}", status.code(), status.message()) }
     }
 }
 
@@ -212,7 +220,7 @@ impl Attempt<'_> {
                 return End::failed("the agent stops");
             }
         }
-        End { worked, leader: None, why: "the master closed the stream".to_owned() }
+        End { worked, needs_attention: false, leader: None, why: "the master closed the stream".to_owned() }
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, SessionId};
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
-    AgentInfo, Attributes, Capabilities, FrameworkId, Launch, Resources, RunnerId, TaskState, ToAgent, ToMaster,
-    ToRunner, WorkId,
+    AgentInfo, Attributes, Capabilities, FrameworkId, Launch, ResourceName, Resources, RunnerId, TaskState, ToAgent,
+    ToMaster, ToRunner, WorkId,
 };
 use holm_proto::agent;
 use holm_runtime::{Allocation, Engine, EngineError};
@@ -96,6 +96,9 @@ pub enum AgentError {
     /// There is nothing to connect to.
     #[error("no master address is given")]
     NoMaster,
+    /// There is nothing to offer.
+    #[error("resources {0:?}: an agent offers some cpus and some mem")]
+    NoResources(String),
 }
 
 /// Runs an agent until `shutdown` completes.
@@ -105,6 +108,13 @@ pub enum AgentError {
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     if options.masters.is_empty() {
         return Err(AgentError::NoMaster);
+    }
+    let offered = options
+        .resources
+        .as_ref()
+        .filter(|resources| [ResourceName::Cpus, ResourceName::Mem].iter().any(|name| resources.scalar(name).0 == 0));
+    if let Some(resources) = offered {
+        return Err(AgentError::NoResources(resources.to_string()));
     }
     let mut daemon = Daemon::start(&options)?;
     tokio::pin!(shutdown);
@@ -380,7 +390,27 @@ impl Daemon {
         }
     }
 
+    /// Kills every task that runs and waits until their ends are written down.
+    async fn end_tasks(&mut self) {
+        let running: Vec<_> = self.core.works().filter(|work| work.live > 0).collect();
+        let kills: Vec<_> = running.iter().filter_map(|work| Some((work.runner?, work.work))).collect();
+        for (runner, work) in kills {
+            self.runners.send(runner, ToRunner::Kill { work, positions: None, grace: Duration::ZERO });
+        }
+        while self.core.works().any(|work| work.live > 0 && work.runner.is_some()) {
+            let Some(event) = self.inbox.events.recv().await else { return };
+            self.take(event);
+            if let Err(error) = self.perform() {
+                tracing::error!(%error, "the ends of tasks cannot be written down");
+                return;
+            }
+        }
+    }
+
     async fn stop(mut self, keep_runners: bool) {
+        if !keep_runners && tokio::time::timeout(STOP_GRACE, self.end_tasks()).await.is_err() {
+            tracing::warn!(limit = ?STOP_GRACE, "some tasks did not end in time");
+        }
         self.background.iter().for_each(AbortHandle::abort);
         self.stream = None;
         if keep_runners {
@@ -417,7 +447,7 @@ fn preparer(options: &Options, dir: &DataDir, source: MasterBlobs) -> Result<Pre
 }
 
 fn runner_command(options: &Options, resources: &Resources) -> RunnerCommand {
-    let cpus = resources.scalar(&holm_model::ResourceName::Cpus).0.div_ceil(1000);
+    let cpus = resources.scalar(&ResourceName::Cpus).0.div_ceil(1000);
     let threads = if options.threads == 0 { usize::try_from(cpus).unwrap_or(1).max(1) } else { options.threads };
     RunnerCommand {
         program: options.program.clone(),

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 
 /// Longest time one compilation may take.
 pub(crate) const COMPILE_WALL_LIMIT: Duration = Duration::from_secs(120);
-/// Compilations at a time; a worker uses several threads itself.
-const WORKERS: usize = 1;
+/// Compilations at a time: more than one, so that a module that takes long does not hold up all others.
+const WORKERS: usize = 2;
 /// Longest verdict read from a worker.
 const MAX_VERDICT_BYTES: usize = 64 << 10;
 

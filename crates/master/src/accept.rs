@@ -32,6 +32,7 @@ impl Master {
             let status = TaskStatus::because(TaskState::Dropped, Reason::InvalidOffers, why);
             return self.refuse_accept(framework, ids, &launches, &status);
         }
+        self.answered(framework);
         let Some(mut pool) = self.take_offers(ids) else { return };
         let mut refused = Vec::new();
         for launch in launches {
@@ -58,6 +59,7 @@ impl Master {
             if self.offers.out.get(id).is_some_and(|offer| offer.framework == framework)
                 && let Some(offer) = self.take_offer(*id)
             {
+                self.answered(framework);
                 self.decline_offer(&offer, refusal);
             }
         }

@@ -7,6 +7,7 @@ use holm_model::{Action, AgentId, Principal, Registration, SecretHash, ToAgent};
 
 use crate::agents::{Admission, Agent, AgentState, Report, Stream, validate_info};
 use crate::authorize::{Object, authorize};
+use crate::effect::{CloseCause, Unwelcome};
 use crate::master::Peer;
 use crate::timers::Timer;
 use crate::writes::Then;
@@ -26,10 +27,11 @@ impl Master {
         }
         if registration.highest_epoch > self.cluster.epoch {
             let (seen, own) = (registration.highest_epoch, self.cluster.epoch);
-            return self.out.close(session, &format!("epoch {seen} has been seen; this master has {own}"));
+            let message = format!("epoch {seen} has been seen; this master has {own}");
+            return self.out.close(session, CloseCause::Precondition, &message);
         }
-        if let Err(message) = self.check_registration(principal, &registration, proof) {
-            return self.refuse_agent(session, &message);
+        if let Err(unwelcome) = self.check_registration(principal, &registration, proof) {
+            return self.refuse_agent(session, &unwelcome);
         }
         match registration.id {
             None => self.admit_new(session, registration, fresh),
@@ -37,9 +39,10 @@ impl Master {
         }
     }
 
-    fn refuse_agent(&mut self, session: SessionId, message: &str) {
-        self.out.tell_agent(session, ToAgent::Refused { message: message.into() });
-        self.out.close(session, message);
+    fn refuse_agent(&mut self, session: SessionId, unwelcome: &Unwelcome) {
+        let Unwelcome { cause, message } = unwelcome;
+        self.out.tell_agent(session, ToAgent::Refused { message: message.as_str().into() });
+        self.out.close(session, *cause, message);
     }
 
     fn check_registration(
@@ -47,24 +50,27 @@ impl Master {
         principal: &Principal,
         registration: &Registration,
         proof: Option<SecretHash>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unwelcome> {
         let object = registration.id.map_or(Object::Cluster, Object::Agent);
-        authorize(principal, Action::RegisterAgent, object).map_err(|denied| denied.to_string())?;
-        validate_info(&registration.info).map_err(|invalid| invalid.to_string())?;
+        authorize(principal, Action::RegisterAgent, object)
+            .map_err(|denied| Unwelcome::new(CloseCause::Denied, denied))?;
+        validate_info(&registration.info).map_err(|invalid| Unwelcome::new(CloseCause::Invalid, invalid))?;
         let own = self.cluster.cluster;
         if let Some(other) = registration.cluster.filter(|cluster| *cluster != own) {
-            return Err(format!("the agent belongs to cluster {other}; this is cluster {own}"));
+            let message = format!("the agent belongs to cluster {other}; this is cluster {own}");
+            return Err(Unwelcome::new(CloseCause::Precondition, message));
         }
         let Some(id) = registration.id else {
             let (count, limit) = (self.agents.len(), self.options.max_agents);
             let full = || format!("the cluster has {count} agents; the limit is {limit}");
-            return if count < limit { Ok(()) } else { Err(full()) };
+            return if count < limit { Ok(()) } else { Err(Unwelcome::new(CloseCause::Full, full())) };
         };
         let Some(agent) = self.agents.get(&id) else {
-            return Err(format!("{id} is not known to this cluster"));
+            return Err(Unwelcome::new(CloseCause::Unauthenticated, format!("{id} is not known to this cluster")));
         };
         if proof != Some(agent.secret) {
-            return Err(format!("the secret presented for {id} is not the one it was given"));
+            let message = format!("the secret presented for {id} is not the one it was given");
+            return Err(Unwelcome::new(CloseCause::Unauthenticated, message));
         }
         Ok(())
     }
@@ -97,7 +103,7 @@ impl Master {
     fn readmit(&mut self, id: AgentId, admission: Admission) {
         if let Some(older) = self.agents.get(&id).and_then(Agent::session) {
             self.sessions.remove(&older);
-            self.out.close(older, "replaced by a newer connection of the same agent");
+            self.out.close(older, CloseCause::Replaced, "replaced by a newer connection of the same agent");
             self.agent_disconnected(id);
         }
         self.sessions.insert(admission.session, Peer::Agent(id));

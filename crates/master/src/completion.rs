@@ -8,7 +8,7 @@ use crate::frameworks::{Ending, FrameworkState};
 use crate::master::Peer;
 use crate::timers::Timer;
 use crate::writes::Then;
-use crate::{Delta, Effect, Master, RegistryOp};
+use crate::{CloseCause, Delta, Effect, Master, RegistryOp};
 
 impl Master {
     /// Begins to end a framework that is connected or disconnected.
@@ -46,7 +46,7 @@ impl Master {
             if self.sessions.get(&session) == Some(&Peer::Framework(id)) {
                 self.sessions.remove(&session);
             }
-            self.out.close(session, &ending.why);
+            self.out.close(session, CloseCause::Ended, &ending.why);
         }
         for request in ending.requests {
             self.out.push(Effect::Reply { request, result: Ok(()) });

@@ -28,6 +28,8 @@ pub enum Effect {
     Close {
         /// The connection.
         session: SessionId,
+        /// Why, for the peer's program.
+        cause: CloseCause,
         /// Why, for people and logs.
         message: Arc<str>,
     },
@@ -53,6 +55,40 @@ pub enum Effect {
         /// Why, for people and logs.
         reason: Arc<str>,
     },
+}
+
+/// Why the master ends a connection, as far as a program can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCause {
+    /// A newer connection of the same agent or framework took over.
+    Replaced,
+    /// The framework has ended.
+    Ended,
+    /// The id is not known or the secret is not the one it was given.
+    Unauthenticated,
+    /// It may not do that.
+    Denied,
+    /// A field is not valid.
+    Invalid,
+    /// It belongs to another cluster, has seen a later epoch, or has ended before.
+    Precondition,
+    /// The cluster has as many of them as it takes.
+    Full,
+    /// It said nothing for too long.
+    Silent,
+}
+
+/// Why a first message was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unwelcome {
+    pub(crate) cause: CloseCause,
+    pub(crate) message: String,
+}
+
+impl Unwelcome {
+    pub(crate) fn new(cause: CloseCause, why: impl std::fmt::Display) -> Unwelcome {
+        Unwelcome { cause, message: why.to_string() }
+    }
 }
 
 /// Why an operator's request was refused.

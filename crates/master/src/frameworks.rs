@@ -20,6 +20,8 @@ pub(crate) struct Framework {
     pub(crate) live_tasks: u64,
     /// The offers it holds.
     pub(crate) offers: BTreeSet<OfferId>,
+    /// Offers that timed out since it last answered one.
+    pub(crate) unanswered: u32,
     pub(crate) state: FrameworkState,
 }
 
@@ -121,6 +123,7 @@ impl Framework {
             subscriptions: 0,
             live_tasks: 0,
             offers: BTreeSet::new(),
+            unanswered: 0,
             state,
         }
     }

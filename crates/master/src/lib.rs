@@ -42,7 +42,7 @@ mod writes;
 
 pub use authorize::{Denied, Object, authorize};
 pub use delta::{AgentPhase, AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
-pub use effect::{Effect, OperatorError};
+pub use effect::{CloseCause, Effect, OperatorError};
 pub use event::{Event, Fresh, OperatorCall, PersistOutcome, RequestId, SessionId, WriteId};
 /// Shares as the allocator reports them, and its options: shells see the allocator through the master only.
 pub use holm_allocator::{Dominant, FrameworkShare, Options as AllocatorOptions, RoleShare};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holm_model::{AgentId, FrameworkId, Reason, SchedulerEvent, Source, TaskState, TaskStatus, ToAgent, Update};
 
+use crate::CloseCause;
 use crate::Master;
 use crate::RegistryOp;
 use crate::agents::{Agent, AgentState};
@@ -20,7 +21,7 @@ impl Master {
         let silence = self.options.agent_silence;
         let Some(stream) = self.agents.get(&id).and_then(Agent::stream).copied() else { return };
         if self.now.since(stream.heard) >= silence {
-            return self.cut_off(id, &format!("the agent has said nothing for {silence:?}"));
+            return self.cut_off(id, CloseCause::Silent, &format!("the agent has said nothing for {silence:?}"));
         }
         self.out.tell_agent(stream.session, ToAgent::Ping);
         self.timers.set(Timer::Ping(id), self.now + self.options.ping_interval);
@@ -38,13 +39,13 @@ impl Master {
 
     /// Ends the connection of an agent that breaks the protocol.
     pub(crate) fn protocol_error(&mut self, id: AgentId, what: &str) {
-        self.cut_off(id, &format!("protocol error: {what}"));
+        self.cut_off(id, CloseCause::Invalid, &format!("protocol error: {what}"));
     }
 
-    fn cut_off(&mut self, id: AgentId, message: &str) {
+    fn cut_off(&mut self, id: AgentId, cause: CloseCause, message: &str) {
         if let Some(session) = self.agents.get(&id).and_then(Agent::session) {
             self.sessions.remove(&session);
-            self.out.close(session, message);
+            self.out.close(session, cause, message);
             self.agent_disconnected(id);
         }
     }

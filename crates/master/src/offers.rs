@@ -1,12 +1,16 @@
 //! Offers: made, used up, rescinded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use holm_model::{AgentId, FrameworkId, Offer, OfferId, Refusal, Resources, Role, SchedulerEvent};
 
 use crate::options::MESSAGE_TARGET_BYTES;
 use crate::timers::Timer;
 use crate::{Delta, Master};
+
+/// How long resources stay away from a framework that let a second offer time out, and the most this grows to as it goes on.
+const UNANSWERED_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// An offer that is out.
 #[derive(Clone, Debug)]
@@ -134,6 +138,32 @@ impl Master {
             if let Some(session) = self.frameworks.get(&framework).and_then(|framework| framework.connected()) {
                 self.out.tell_framework(session, SchedulerEvent::Rescinded(ids));
             }
+        }
+    }
+
+    /// An offer was held for too long. Who does not answer is asked again at once the first time, then later and later:
+    /// while it holds an offer, others wait for what it does not use.
+    pub(crate) fn expire_offer(&mut self, id: OfferId) {
+        let Some(offer) = self.take_offer(id) else { return };
+        let Some(framework) = self.frameworks.get_mut(&offer.framework) else { return self.release_offer(&offer) };
+        let earlier = framework.unanswered;
+        framework.unanswered = earlier.saturating_add(1);
+        let session = framework.connected();
+        if earlier == 0 {
+            self.release_offer(&offer);
+        } else {
+            let pause = UNANSWERED_PAUSE.0.saturating_mul(1 << (earlier - 1).min(16));
+            self.decline_offer(&offer, Refusal::new(pause.min(UNANSWERED_PAUSE.1)));
+        }
+        if let Some(session) = session {
+            self.out.tell_framework(session, SchedulerEvent::Rescinded(vec![id]));
+        }
+    }
+
+    /// A framework answered an offer.
+    pub(crate) fn answered(&mut self, framework: FrameworkId) {
+        if let Some(framework) = self.frameworks.get_mut(&framework) {
+            framework.unanswered = 0;
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use holm_model::{AgentId, FrameworkId, SchedulerEvent, ToAgent};
 
-use crate::{Delta, Effect, SessionId};
+use crate::{CloseCause, Delta, Effect, SessionId};
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -34,7 +34,7 @@ impl Outbox {
         self.effects.push(Effect::ToFramework { session, event });
     }
 
-    pub(crate) fn close(&mut self, session: SessionId, message: &str) {
-        self.effects.push(Effect::Close { session, message: message.into() });
+    pub(crate) fn close(&mut self, session: SessionId, cause: CloseCause, message: &str) {
+        self.effects.push(Effect::Close { session, cause, message: message.into() });
     }
 }

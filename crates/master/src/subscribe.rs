@@ -8,6 +8,7 @@ use holm_model::{Action, AgentId, FrameworkId, Principal, SchedulerEvent, Secret
 use crate::accept::strangers;
 use crate::agents::{Agent, AgentState};
 use crate::authorize::{Object, authorize};
+use crate::effect::{CloseCause, Unwelcome};
 use crate::frameworks::{Ending, Framework, FrameworkState, Subscriber, Subscription};
 use crate::launches::Place;
 use crate::master::Peer;
@@ -30,10 +31,10 @@ impl Master {
         if subscribe.highest_epoch > self.cluster.epoch {
             let (seen, own) = (subscribe.highest_epoch, self.cluster.epoch);
             let message = format!("epoch {seen} has been seen; this master has {own}");
-            return self.refuse_framework(session, &message, false);
+            return self.refuse_framework(session, &Unwelcome::new(CloseCause::Precondition, message), false);
         }
-        if let Err(message) = self.check_subscription(principal, &subscribe, proof) {
-            return self.refuse_framework(session, &message, true);
+        if let Err(unwelcome) = self.check_subscription(principal, &subscribe, proof) {
+            return self.refuse_framework(session, &unwelcome, true);
         }
         let Subscribe { info, id, suppressed, .. } = subscribe;
         match id {
@@ -45,9 +46,10 @@ impl Master {
         }
     }
 
-    fn refuse_framework(&mut self, session: SessionId, message: &str, fatal: bool) {
-        self.out.tell_framework(session, SchedulerEvent::Error { message: message.into(), fatal });
-        self.out.close(session, message);
+    fn refuse_framework(&mut self, session: SessionId, unwelcome: &Unwelcome, fatal: bool) {
+        let Unwelcome { cause, message } = unwelcome;
+        self.out.tell_framework(session, SchedulerEvent::Error { message: message.as_str().into(), fatal });
+        self.out.close(session, *cause, message);
     }
 
     fn check_subscription(
@@ -55,30 +57,34 @@ impl Master {
         principal: &Principal,
         subscribe: &Subscribe,
         proof: Option<SecretHash>,
-    ) -> Result<(), String> {
-        subscribe.info.validate().map_err(|invalid| invalid.to_string())?;
+    ) -> Result<(), Unwelcome> {
+        subscribe.info.validate().map_err(|invalid| Unwelcome::new(CloseCause::Invalid, invalid))?;
         for role in &subscribe.info.roles {
-            authorize(principal, Action::Subscribe, Object::Role(role)).map_err(|denied| denied.to_string())?;
+            authorize(principal, Action::Subscribe, Object::Role(role))
+                .map_err(|denied| Unwelcome::new(CloseCause::Denied, denied))?;
         }
         if let Some(role) = strangers(&subscribe.info.roles, &subscribe.suppressed) {
-            return Err(format!("suppressed role {role} is not among the framework's roles"));
+            let message = format!("suppressed role {role} is not among the framework's roles");
+            return Err(Unwelcome::new(CloseCause::Invalid, message));
         }
         let Some(id) = subscribe.id else {
             let (live, limit) = (self.frameworks.len() - self.completed.len(), self.options.max_frameworks);
             let full = || format!("the cluster has {live} frameworks; the limit is {limit}");
-            return if live < limit { Ok(()) } else { Err(full()) };
+            return if live < limit { Ok(()) } else { Err(Unwelcome::new(CloseCause::Full, full())) };
         };
         let Some(framework) = self.frameworks.get(&id) else {
-            return Err(format!("{id} is not known to this cluster"));
+            return Err(Unwelcome::new(CloseCause::Unauthenticated, format!("{id} is not known to this cluster")));
         };
         if proof != Some(framework.secret) {
-            return Err(format!("the secret presented for {id} is not the one it was given"));
+            let message = format!("the secret presented for {id} is not the one it was given");
+            return Err(Unwelcome::new(CloseCause::Unauthenticated, message));
         }
-        match framework.state {
-            FrameworkState::Completed => Err(format!("{id} has ended; subscribe without an id")),
-            FrameworkState::Completing(_) => Err(format!("{id} is ending; subscribe without an id")),
-            _ => Ok(()),
-        }
+        let over = match framework.state {
+            FrameworkState::Completed => "has ended",
+            FrameworkState::Completing(_) => "is ending",
+            _ => return Ok(()),
+        };
+        Err(Unwelcome::new(CloseCause::Precondition, format!("{id} {over}; subscribe without an id")))
     }
 
     /// A framework that has never been here: it gets an id, which counts once it is durable.
@@ -94,6 +100,7 @@ impl Master {
             subscriptions: 0,
             live_tasks: 0,
             offers: BTreeSet::new(),
+            unanswered: 0,
             state: FrameworkState::Registering { subscriber: Some(subscriber), info: info.clone(), first: true },
         };
         let record = framework.record(&info, false);
@@ -106,7 +113,8 @@ impl Master {
     fn resubscribe(&mut self, id: FrameworkId, subscriber: Subscriber) {
         if let Some(older) = self.frameworks.get(&id).and_then(Framework::session) {
             self.sessions.remove(&older);
-            self.refuse_framework(older, "superseded by a newer subscription of the same framework", true);
+            let message = "superseded by a newer subscription of the same framework";
+            self.refuse_framework(older, &Unwelcome::new(CloseCause::Replaced, message), true);
             self.detach(id);
         }
         self.sessions.insert(subscriber.session, Peer::Framework(id));

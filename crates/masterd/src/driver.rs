@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use holm_coordination::{CommitOutcome, Coordination, KeyOp, Leadership};
 use holm_master::{
-    Delta, Effect, Event, Master, OperatorCall, OperatorError, PersistOutcome, RegistryOp, RequestId, SessionId,
-    WriteId, invariants,
+    CloseCause, Delta, Effect, Event, Master, OperatorCall, OperatorError, PersistOutcome, RegistryOp, RequestId,
+    SessionId, WriteId, invariants,
 };
 use holm_model::{AgentId, Principal, SchedulerEvent, SecretHash, ToAgent};
 use holm_proto::{Message as _, pages, v1};
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::clock;
 use crate::connection::stopped;
@@ -239,10 +239,10 @@ impl Driver {
             match effect {
                 Effect::ToAgent { session, message } => self.send_agent(session, &message),
                 Effect::ToFramework { session, event } => self.send_framework(session, &event),
-                Effect::Close { session, message } => {
+                Effect::Close { session, cause, message } => {
                     if let Some(peer) = self.forget(session) {
                         tracing::info!(session = session.0, %message, "session closed");
-                        peer.close(Status::aborted(message.as_ref()));
+                        peer.close(Status::new(code_of(cause), message.as_ref()));
                     }
                 }
                 Effect::Reply { request, result } => {
@@ -398,5 +398,18 @@ fn session_of(event: &Event) -> Option<SessionId> {
         | Event::FromFramework { session, .. }
         | Event::FrameworkClosed { session } => Some(*session),
         Event::Operator { .. } | Event::Persisted { .. } | Event::Wake => None,
+    }
+}
+
+/// The gRPC code of what a core closes a connection for, as the protocol promises.
+const fn code_of(cause: CloseCause) -> Code {
+    match cause {
+        CloseCause::Replaced => Code::Aborted,
+        CloseCause::Ended | CloseCause::Precondition => Code::FailedPrecondition,
+        CloseCause::Unauthenticated => Code::Unauthenticated,
+        CloseCause::Denied => Code::PermissionDenied,
+        CloseCause::Invalid => Code::InvalidArgument,
+        CloseCause::Full => Code::ResourceExhausted,
+        CloseCause::Silent => Code::DeadlineExceeded,
     }
 }

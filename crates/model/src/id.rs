@@ -16,9 +16,10 @@ impl fmt::Display for Epoch {
 
 /// A text that is not an id of the expected kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not {kind} id; expected {kind}-<epoch>-<counter>")]
+#[error("{text:?} is not the id of a {kind}; expected {expected}")]
 pub struct ParseIdError {
     kind: &'static str,
+    expected: &'static str,
     text: String,
 }
 
@@ -27,7 +28,8 @@ fn parse_parts(kind: &'static str, text: &str) -> Result<(u64, u64), ParseIdErro
         let (epoch, counter) = text.strip_prefix(kind)?.strip_prefix('-')?.split_once('-')?;
         Some((parse_canonical(epoch)?, parse_canonical(counter)?))
     };
-    parts().ok_or_else(|| ParseIdError { kind, text: text.chars().take(64).collect() })
+    let expected = "<kind>-<epoch>-<counter>";
+    parts().ok_or_else(|| ParseIdError { kind, expected, text: text.chars().take(64).collect() })
 }
 
 /// One number has one spelling, so that two texts are equal exactly when their ids are.
@@ -136,8 +138,11 @@ impl FromStr for ClusterId {
 
     fn from_str(text: &str) -> Result<ClusterId, ParseIdError> {
         let id = u128::from_str_radix(text, 16).ok().map(ClusterId);
-        id.filter(|id| id.to_string() == text)
-            .ok_or_else(|| ParseIdError { kind: "cluster", text: text.chars().take(64).collect() })
+        id.filter(|id| id.to_string() == text).ok_or_else(|| ParseIdError {
+            kind: "cluster",
+            expected: "32 lower-case hex digits",
+            text: text.chars().take(64).collect(),
+        })
     }
 }
 

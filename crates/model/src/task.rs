@@ -97,6 +97,14 @@ pub enum TaskSpecError {
     /// Two inputs have the same guest path.
     #[error("the guest path {0:?} is given twice")]
     DuplicatePath(String),
+    /// A guest path lies below another one, which is a file.
+    #[error("the guest path {path:?} lies below {file:?}, which is a file")]
+    BelowFile {
+        /// The path.
+        path: String,
+        /// The file.
+        file: String,
+    },
     /// A host directory is not an absolute path without `..`.
     #[error("directory {0:?} is not an absolute path without \"..\"")]
     HostPath(String),
@@ -167,6 +175,13 @@ impl TaskSpec {
                 return Err(TaskSpecError::DuplicatePath(path.to_string()));
             }
         }
+        let below_file = |path: &str| {
+            let is_above = |file: &&InputFile| path.strip_prefix(&*file.path).is_some_and(|rest| rest.starts_with('/'));
+            self.files.iter().find(is_above)
+        };
+        if let Some((path, file)) = seen.iter().find_map(|path| Some((*path, below_file(path)?))) {
+            return Err(TaskSpecError::BelowFile { path: path.to_string(), file: file.path.to_string() });
+        }
         let plain =
             |host: &str| host.starts_with('/') && !host.contains('\0') && host.split('/').all(|part| part != "..");
         match self.directories.iter().find(|grant| !plain(&grant.host) || grant.host.len() > 4096) {
@@ -206,6 +221,9 @@ mod tests {
             let file = InputFile { digest: Digest::default(), path: path.into() };
             assert!(TaskSpec { files: vec![file], ..spec() }.validate().is_err(), "{path:?} passed");
         }
+        let file = |path: &str| InputFile { digest: Digest::default(), path: path.into() };
+        assert!(TaskSpec { files: vec![file("a"), file("ab/c"), file("ab/d")], ..spec() }.validate().is_ok());
+        assert!(TaskSpec { files: vec![file("a"), file("a/b")], ..spec() }.validate().is_err());
         let grant =
             |host: &str, guest: &str| DirectoryGrant { host: host.into(), guest: guest.into(), writable: false };
         for bad in [grant("data", "data"), grant("/data/../etc", "data"), grant("/data", "../data")] {

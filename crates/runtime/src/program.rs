@@ -54,10 +54,8 @@ pub enum LoadError {
         why: &'static str,
     },
     /// The file is of another version or does not fit the slots of the pool.
-    #[error("native code {path:?} cannot be loaded: {message}")]
+    #[error("the module does not fit what a task may have: {message}")]
     Unusable {
-        /// The file.
-        path: PathBuf,
         /// What the engine says.
         message: String,
     },
@@ -71,7 +69,8 @@ impl LoadError {
     pub fn reason(&self) -> Reason {
         match self {
             LoadError::Module(error) => error.reason(),
-            _ => Reason::RunnerError,
+            LoadError::Unusable { .. } => Reason::InvalidModule,
+            LoadError::Open { .. } | LoadError::Untrusted { .. } => Reason::RunnerError,
         }
     }
 }
@@ -86,8 +85,7 @@ impl Program {
     /// When the file is missing or not trusted, made by another version, or does not fit the engine's slots.
     pub fn load(engine: &Engine, native: &Path, kind: ModuleKind) -> Result<Program, LoadError> {
         let file = open_trusted(native)?;
-        let unusable =
-            |error: wasmtime::Error| LoadError::Unusable { path: native.into(), message: format!("{error:#}") };
+        let unusable = |error: wasmtime::Error| LoadError::Unusable { message: format!("{error:#}") };
         let links = engine.links();
         let (hears, plain, seeded) = match kind {
             ModuleKind::Core => {

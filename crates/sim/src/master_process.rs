@@ -101,7 +101,7 @@ impl World {
         match effect {
             Effect::ToAgent { session, message } => self.master_sends(term, session, Packet::ToAgent(message)),
             Effect::ToFramework { session, event } => self.master_sends(term, session, Packet::ToFramework(event)),
-            Effect::Close { session, message } => {
+            Effect::Close { session, message, .. } => {
                 self.transcript.trace(self.now, "master", &format!("closes {session}: {message}"));
                 self.masters[term].peers.remove(&ConnId(session.0));
                 self.close(ConnId(session.0), Direction::Down);

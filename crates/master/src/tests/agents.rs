@@ -5,7 +5,7 @@ use std::time::Duration;
 use holm_model::*;
 
 use super::harness::*;
-use crate::{Event, MAX_STATUS_MESSAGE_BYTES, Options, PersistOutcome};
+use crate::{CloseCause, Event, MAX_STATUS_MESSAGE_BYTES, Options, PersistOutcome};
 
 fn refused(cluster: &Cluster, session: crate::SessionId) -> Option<String> {
     cluster.messages.get(&session)?.iter().find_map(|message| match message {
@@ -58,11 +58,12 @@ fn a_returning_agent_must_present_its_secret_and_its_cluster() {
     for proof in [None, Some(agent.secret + 1)] {
         let session = cluster.open_agent(back(), proof);
         assert!(refused(&cluster, session).unwrap().contains("secret"));
-        assert!(cluster.closed.contains_key(&session));
+        assert_eq!(cluster.causes[&session], CloseCause::Unauthenticated);
     }
     let stranger = Registration { cluster: Some(ClusterId(99)), ..back() };
     let session = cluster.open_agent(stranger, Some(agent.secret));
     assert!(refused(&cluster, session).unwrap().contains("belongs to cluster"));
+    assert_eq!(cluster.causes[&session], CloseCause::Precondition);
     let unknown = Registration { id: Some(AgentId::new(Epoch(1), 77)), ..back() };
     let session = cluster.open_agent(unknown, Some(agent.secret));
     assert!(refused(&cluster, session).unwrap().contains("agent-1-77 is not known"));

@@ -19,6 +19,7 @@ pub(crate) struct Cluster {
     pub(crate) events: BTreeMap<SessionId, Vec<SchedulerEvent>>,
     pub(crate) messages: BTreeMap<SessionId, Vec<ToAgent>>,
     pub(crate) closed: BTreeMap<SessionId, String>,
+    pub(crate) causes: BTreeMap<SessionId, CloseCause>,
     pub(crate) replies: Vec<Result<(), OperatorError>>,
     pub(crate) deltas: Vec<Delta>,
     pub(crate) deposed: bool,
@@ -129,6 +130,7 @@ impl Cluster {
             events: BTreeMap::new(),
             messages: BTreeMap::new(),
             closed: BTreeMap::new(),
+            causes: BTreeMap::new(),
             replies: Vec::new(),
             deltas: Vec::new(),
             deposed: false,
@@ -176,7 +178,8 @@ impl Cluster {
                 self.messages.entry(session).or_default().push(message);
             }
             Effect::ToFramework { session, event } => self.events.entry(session).or_default().push(event),
-            Effect::Close { session, message } => {
+            Effect::Close { session, cause, message } => {
+                self.causes.insert(session, cause);
                 self.closed.insert(session, message.to_string());
             }
             Effect::Reply { result, .. } => self.replies.push(result),

@@ -67,6 +67,22 @@ fn an_offer_that_is_held_too_long_is_rescinded_and_made_again() {
 }
 
 #[test]
+fn a_framework_that_never_answers_is_asked_later_and_later_until_it_answers() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus:4;mem:8GiB");
+    let framework = cluster.framework("a");
+    let mut made = 0;
+    for _ in 0..200 {
+        cluster.pass(Duration::from_secs(31));
+        made += cluster.offers(framework).len();
+    }
+    assert!((5..60).contains(&made), "{made} offers in 6200 s");
+    while cluster.offers(framework).is_empty() {
+        cluster.pass(Duration::from_secs(31));
+    }
+}
+
+#[test]
 fn a_suppressed_framework_gets_no_offers_until_it_revives() {
     let mut cluster = Cluster::new();
     let framework = cluster.framework("a");
