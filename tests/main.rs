@@ -1,1 +1,15 @@
-//! End-to-end tests.
+//! End-to-end tests: the real `holm` binary, real processes, real sockets and files.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+mod harness;
+
+mod blobs;
+mod frameworks;
+mod hostile;
+mod logs;
+mod offers;
+mod run;
+mod store;
+mod survive;
+mod up;

@@ -115,7 +115,12 @@ pub(crate) fn resources_json(resources: &Resources) -> Value {
         Quantity::Ranges(ranges) => ranges.iter().map(|(first, last)| Value::from(vec![first, last])).collect(),
         Quantity::Set(items) => items.iter().map(|item| Value::from(&**item)).collect(),
     };
-    Value::Object(resources.iter().map(|(name, quantity)| (name.as_str().to_owned(), value(name, quantity))).collect::<Map<_, _>>())
+    Value::Object(
+        resources
+            .iter()
+            .map(|(name, quantity)| (name.as_str().to_owned(), value(name, quantity)))
+            .collect::<Map<_, _>>(),
+    )
 }
 
 /// The resources of an answer; nothing where the answer has none, or some that this version cannot read.
@@ -192,7 +197,9 @@ pub(crate) fn now_unix_micros() -> u64 {
 /// A moment for programs; null when it is not known.
 pub(crate) fn time_json(unix_micros: u64) -> Value {
     let known = i64::try_from(unix_micros).ok().filter(|micros| *micros > 0);
-    known.and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok()).map_or(Value::Null, |at| at.to_string().into())
+    known
+        .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok())
+        .map_or(Value::Null, |at| at.to_string().into())
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ pub(crate) fn read_or_make(path: &Path) -> anyhow::Result<String> {
 pub(crate) fn announce(address: &str, token: &str) {
     for dir in places() {
         let mut builder = fs::DirBuilder::new();
-        let made = builder.recursive(true).mode(0o700).create(&dir).and_then(|()| write(&dir.join(name(address)), token));
+        let made =
+            builder.recursive(true).mode(0o700).create(&dir).and_then(|()| write(&dir.join(name(address)), token));
         if let Err(error) = made {
             tracing::debug!(dir = %dir.display(), %error, "the token is not left here");
         }
@@ -60,7 +61,10 @@ pub(crate) fn withdraw(address: &str, token: &str) {
 /// The token that was left for one of these masters.
 pub(crate) fn find(masters: &[String]) -> Option<String> {
     let paths = masters.iter().flat_map(|master| places().into_iter().map(move |dir| dir.join(name(master))));
-    paths.filter_map(|path| fs::read_to_string(path).ok()).map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
+    paths
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .map(|text| text.trim().to_owned())
+        .find(|text| !text.is_empty())
 }
 
 fn places() -> Vec<PathBuf> {

@@ -1,5 +1,6 @@
 //! Values on the command line: sizes, durations, pairs; each refusal says what was expected.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 6] = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
+    const UNITS: [(&str, f64); 6] =
+        [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -125,6 +127,12 @@ impl FromStr for SandboxPath {
         let (task, path) = text.split_once(':').ok_or("expected TASK:PATH, such as report:out/result.csv")?;
         let task = task.parse().map_err(|error: holm_model::NameError| error.to_string())?;
         Ok(SandboxPath { task, path: path.trim_matches('/').to_owned() })
+    }
+}
+
+impl fmt::Display for SandboxPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.task, self.path)
     }
 }
 

@@ -13,7 +13,7 @@ Examples:
   holm up --agents 3 --dir /var/tmp/holm
   holm up --resources \"cpus:4;mem:8GiB;ports:[31000-32000]\"
 
-The cluster wants a token, which is in DIR/token; commands of the same user find it by themselves. Tasks may open
+The cluster wants a token, which is in DIR/token; commands of the same user find it by themselves. Tasks may open \
 directories below the directory in which `holm up` was started, when they ask for them.";
 
 /// Arguments of `holm up`.

@@ -34,11 +34,11 @@ Examples:
   holm agent --master a:5050,b:5050 --dir /var/lib/holm/agent --attributes \"rack:a;disk:ssd\" \\
       --resources \"cpus:4;mem:8GiB;disk:20GiB;ports:[31000-32000];gpus:1\"
 
-Without --resources an agent offers what the machine, its affinity mask and its cgroup allow, less a reserve: a tenth of the
-memory (at least 128 MiB, at most 2 GiB) and a tenth of the free disk.
+Without --resources an agent offers what the machine, its affinity mask and its cgroup allow, less a reserve: a tenth of \
+the memory (at least 128 MiB, at most 2 GiB) and a tenth of the free disk.
 
-An agent that is told to stop leaves its tasks running, so that it can be replaced by a newer one; the next agent on the same
-directory takes them over within 15 minutes. --end-tasks ends them instead.";
+An agent that is told to stop leaves its tasks running, so that it can be replaced by a newer one; the next agent on the \
+same directory takes them over within 15 minutes. --end-tasks ends them instead.";
 
 /// Arguments of `holm agent`.
 #[derive(Clone, Debug, Args)]

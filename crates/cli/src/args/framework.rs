@@ -42,8 +42,8 @@ Examples:
   holm framework run scheduler.wasm --role analytics
   holm framework run tiles.wasm --role render --config tiles.conf --blob module=tile.wasm
 
-Each --blob KEY=FILE pushes a file and adds the line KEY=sha256:... to the configuration. The command ends with the exit code that
-the scheduler asked for and prints its report; ctrl-C tears the framework down.";
+Each --blob KEY=FILE pushes a file and adds the line KEY=sha256:... to the configuration. The command ends with the exit \
+code that the scheduler asked for and prints its report; ctrl-C tears the framework down.";
 
 /// Arguments of `holm framework run`.
 #[derive(Clone, Debug, Args)]

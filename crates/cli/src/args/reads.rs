@@ -66,7 +66,9 @@ pub(crate) struct PsArgs {
 
 /// Arguments of `holm logs`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  holm logs hello\n  holm logs -f render/17\n  holm logs render   # all tasks of the array")]
+#[command(
+    after_help = "Examples:\n  holm logs hello\n  holm logs -f render/17\n  holm logs render   # all tasks of the array"
+)]
 pub(crate) struct LogsArgs {
     /// The task, or an array of tasks
     pub(crate) task: TaskId,
@@ -82,7 +84,9 @@ pub(crate) struct LogsArgs {
 
 /// Arguments of `holm kill`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  holm kill hello\n  holm kill render/17 --grace 0s\n  holm kill render     # all tasks of the array")]
+#[command(
+    after_help = "Examples:\n  holm kill hello\n  holm kill render/17 --grace 0s\n  holm kill render     # all tasks of the array"
+)]
 pub(crate) struct KillArgs {
     /// The task, or an array of tasks
     pub(crate) task: TaskId,
@@ -151,7 +155,9 @@ pub(crate) enum BlobCommand {
         output: OutputArgs,
     },
     /// Remove blobs
-    #[command(after_help = "Example:\n  holm blob rm sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    #[command(
+        after_help = "Example:\n  holm blob rm sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
     Rm {
         /// The digests
         #[arg(required = true, value_name = "DIGEST")]

@@ -18,11 +18,11 @@ Examples:
   holm run grep.wasm --file ./words.txt::words.txt -- needle words.txt
   holm run convert.wasm --dir ./photos::photos:rw --detach
 
-Exit code: the task's own. 1 when it failed without one, 137 when it was killed, 130 when you interrupted it; for an array 0 when
-all tasks finished, else 1. Ctrl-C kills the tasks, a second one leaves at once.
+Exit code: the task's own. 1 when it failed without one, 137 when it was killed, 130 when you interrupted it; for an array \
+0 when all tasks finished, else 1. Ctrl-C kills the tasks, a second one leaves at once.
 
-Every task sees HOLM_TASK_ID (unless --seed is given), those of an array HOLM_TASK_INDEX, from 0. With --output json stdout has one
-JSON object per task end, and what the tasks write goes to stderr.";
+Every task sees HOLM_TASK_ID (unless --seed is given), those of an array HOLM_TASK_INDEX, from 0. With --output json \
+stdout has one JSON object per task end, and what the tasks write goes to stderr.";
 
 /// Arguments of `holm run`.
 #[derive(Clone, Debug, Args)]
@@ -38,25 +38,25 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ROLE", default_value = "default")]
     pub(crate) role: Role,
     /// CPU cores that a task holds
-    #[arg(long, value_name = "X", default_value = "0.1", value_parser = values::cpus)]
+    #[arg(long, value_name = "X", default_value = "0.1", allow_negative_numbers = true, value_parser = values::cpus)]
     pub(crate) cpus: Amount,
     /// Memory that a task holds; also its limit
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::mem)]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", allow_negative_numbers = true, value_parser = values::mem)]
     pub(crate) mem: Amount,
     /// Disk that a task holds; with it, it may write to its sandbox
-    #[arg(long, value_name = "SIZE", value_parser = values::disk)]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = values::disk)]
     pub(crate) disk: Option<Amount>,
     /// Other resources that a task holds, such as "gpus:1"
     #[arg(long, value_name = "SPEC")]
     pub(crate) resources: Option<Resources>,
     /// Fuel after which a task is stopped, about one unit per Wasm instruction
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub(crate) fuel: Option<u64>,
     /// Wall time after which a task is stopped, such as 30s or 5m
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration)]
     pub(crate) timeout: Option<Duration>,
     /// How many tasks
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::count)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = values::count)]
     pub(crate) count: u32,
     /// A variable of a task's environment; may be repeated
     #[arg(long, value_name = "K=V", value_parser = values::key_value)]
@@ -119,7 +119,8 @@ impl FromStr for DirectoryArg {
 
     fn from_str(text: &str) -> Result<DirectoryArg, String> {
         let (text, writable) = text.strip_suffix(":rw").map_or((text, false), |text| (text, true));
-        let (host, guest) = host_and_guest(text).ok_or("expected HOST::GUEST or HOST::GUEST:rw, such as ./data::data")?;
+        let (host, guest) =
+            host_and_guest(text).ok_or("expected HOST::GUEST or HOST::GUEST:rw, such as ./data::data")?;
         Ok(DirectoryArg { host, guest: guest.to_owned(), writable })
     }
 }

@@ -14,21 +14,22 @@ use crate::connection::{connect, refusal};
 pub(crate) async fn run(global: &Global, args: CopyArgs) -> anyhow::Result<()> {
     anyhow::ensure!(!args.from.path.is_empty(), "no file is named: expected TASK:PATH, such as report:result.csv");
     let client = connect(global).await?;
+    let from = || format!("{} cannot be copied", args.from);
     let request = v1::ReadFileRequest {
         framework_id: args.framework.map(|id| id.to_string()).unwrap_or_default(),
         task_id: args.from.task.to_string(),
         path: args.from.path.clone(),
     };
-    let stream = client.operator().read_file(request).await.map_err(refusal)?.into_inner();
+    let stream = client.operator().read_file(request).await.map_err(refusal).with_context(from)?.into_inner();
     if args.to == Path::new("-") {
-        copy(stream, &mut io::stdout().lock()).await?;
+        copy(stream, &mut io::stdout().lock()).await.with_context(from)?;
         return Ok(());
     }
     let target = target(&args.to, &args.from.path);
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let write = || format!("{} cannot be written", target.display());
     let mut file = tempfile::Builder::new().prefix(".holm-cp").tempfile_in(parent).with_context(write)?;
-    copy(stream, &mut file).await?;
+    copy(stream, &mut file).await.with_context(from)?;
     make_readable(file.path()).with_context(write)?;
     file.persist(&target).with_context(write)?;
     Ok(())

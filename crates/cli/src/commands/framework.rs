@@ -26,7 +26,8 @@ const INTERRUPTED: u8 = 130;
 pub(crate) async fn run(global: &Global, args: FrameworkRunArgs) -> anyhow::Result<ExitCode> {
     module::check(&args.component)?;
     let mut signals = StopSignals::listen()?;
-    let bytes = std::fs::read(&args.component).with_context(|| format!("{} cannot be read", args.component.display()))?;
+    let bytes =
+        std::fs::read(&args.component).with_context(|| format!("{} cannot be read", args.component.display()))?;
     let client = connect(global).await?;
     let options = holm_host::Options {
         config: configuration(&client, &args).await?,
@@ -63,7 +64,9 @@ pub(crate) async fn run(global: &Global, args: FrameworkRunArgs) -> anyhow::Resu
 /// The configuration file, and a line for each blob that is pushed.
 async fn configuration(client: &Client, args: &FrameworkRunArgs) -> anyhow::Result<Vec<u8>> {
     let mut config = match &args.config {
-        Some(path) => std::fs::read(path).with_context(|| format!("configuration {} cannot be read", path.display()))?,
+        Some(path) => {
+            std::fs::read(path).with_context(|| format!("configuration {} cannot be read", path.display()))?
+        }
         None => Vec::new(),
     };
     for (key, file) in &args.blob {
@@ -86,7 +89,9 @@ pub(crate) async fn teardown(global: &Global, framework: FrameworkId, format: Fo
             "framework_id": framework.to_string(),
             "killed_tasks": reply.killed_tasks,
         }))?,
-        Format::Text => output::print(&format!("{framework} has ended; {} of its tasks were live\n", reply.killed_tasks))?,
+        Format::Text => {
+            output::print(&format!("{framework} has ended; {} of its tasks were live\n", reply.killed_tasks))?
+        }
     }
     Ok(())
 }

@@ -22,7 +22,10 @@ pub(crate) async fn run(global: &Global, args: KillArgs) -> anyhow::Result<()> {
             "agent_id": reply.agent_id,
         }))?,
         Format::Text => {
-            output::print(&format!("{} of {}: {} was told to stop it\n", args.task, reply.framework_id, reply.agent_id))?;
+            output::print(&format!(
+                "{} of {}: {} was told to stop it\n",
+                args.task, reply.framework_id, reply.agent_id
+            ))?;
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! `holm ls`.
 
+use anyhow::Context;
 use holm_proto::v1;
 use serde::Serialize;
 
@@ -17,14 +18,17 @@ struct Entry {
 /// Lists a directory of a task's sandbox.
 pub(crate) async fn run(global: &Global, args: ListArgs) -> anyhow::Result<()> {
     let client = connect(global).await?;
+    let from = || format!("{} cannot be listed", args.from);
     let request = v1::ListFilesRequest {
         framework_id: args.framework.map(|id| id.to_string()).unwrap_or_default(),
         task_id: args.from.task.to_string(),
-        path: args.from.path,
+        path: args.from.path.clone(),
     };
-    let mut stream = client.operator().list_files(request).await.map_err(refusal)?.into_inner();
+    let mut stream = client.operator().list_files(request).await.map_err(refusal).with_context(from)?.into_inner();
     let mut entries = Vec::new();
-    while let Some(v1::FileEntry { name, size, directory }) = stream.message().await.map_err(refusal)? {
+    while let Some(v1::FileEntry { name, size, directory }) =
+        stream.message().await.map_err(refusal).with_context(from)?
+    {
         entries.push(Entry { name, size, directory });
     }
     print_list(args.output.output, &entries, "the directory is empty", |entries| {

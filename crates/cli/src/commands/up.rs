@@ -21,9 +21,15 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         Some(resources) => vec![resources.clone(); args.agents as usize],
         None => shares_of_this_machine(&args.dir, args.agents),
     };
+    let listen = listen_address(&args.listen)?;
+    if !listen.ip().is_loopback() {
+        eprintln!(
+            "holm: WARNING: {listen} can be reached from elsewhere, and neither the token nor anything else is encrypted"
+        );
+    }
     let plan = Plan {
         dir: args.dir.clone(),
-        listen: listen_address(&args.listen)?,
+        listen,
         agents: agents.clone(),
         allow: vec![format!("{}:rw", here.display())],
         keep: false,
@@ -53,7 +59,8 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 fn greet(args: &UpArgs, cluster: &Cluster, agents: &[holm_model::Resources]) -> anyhow::Result<()> {
     let address = cluster.address();
     let dir = cluster.dir().display();
-    let mut text = format!("A master at {address} and {} agent{}:\n", args.agents, if args.agents == 1 { "" } else { "s" });
+    let mut text =
+        format!("A master at {address} and {} agent{}:\n", args.agents, if args.agents == 1 { "" } else { "s" });
     for (index, resources) in agents.iter().enumerate() {
         text.push_str(&format!("  agent-{}  {}\n", index + 1, output::brief(resources)));
     }

@@ -39,7 +39,7 @@ pub(super) struct Documents {
 
 /// All text files below `input`; without one the documents and sources below the current directory.
 pub(super) fn find(input: Option<&Path>) -> anyhow::Result<Documents> {
-    let root = input.unwrap_or(Path::new("."));
+    let root = input.unwrap_or_else(|| Path::new("."));
     let mut paths = Vec::new();
     walk(root, 0, &|path| input.is_some() || has_ending(path), &mut paths)
         .with_context(|| format!("directory {} cannot be read", root.display()))?;
@@ -56,7 +56,8 @@ pub(super) fn find(input: Option<&Path>) -> anyhow::Result<Documents> {
             None => left_out += 1,
         }
     }
-    let note = (left_out > 0).then(|| format!("{left_out} files are left out: no text, or over the limits of the demo"));
+    let note =
+        (left_out > 0).then(|| format!("{left_out} files are left out: no text, or over the limits of the demo"));
     match (found.is_empty(), input) {
         (true, Some(root)) => bail!("no text file below {}", root.display()),
         (true, None) => {
@@ -120,9 +121,13 @@ mod tests {
     #[test]
     fn texts_are_found_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, bytes) in
-            [("a.txt", b"text".as_slice()), ("sub/b", b"more"), ("c.bin", b"\0\x01"), (".hidden", b"x"), ("target/d.md", b"built")]
-        {
+        for (name, bytes) in [
+            ("a.txt", b"text".as_slice()),
+            ("sub/b", b"more"),
+            ("c.bin", b"\0\x01"),
+            (".hidden", b"x"),
+            ("target/d.md", b"built"),
+        ] {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();

@@ -100,12 +100,20 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs both frameworks and tells what came of them.
-async fn show(args: &DemoArgs, cluster: &Cluster, agents: Vec<Resources>, documents: Vec<Document>) -> anyhow::Result<()> {
+async fn show(
+    args: &DemoArgs,
+    cluster: &Cluster,
+    agents: Vec<Resources>,
+    documents: Vec<Document>,
+) -> anyhow::Result<()> {
     let client = Client::connect(&[cluster.address().to_owned()], Some(cluster.token())).await?;
     let agent = agents.into_iter().next_back().unwrap_or(Resources::EMPTY);
     let setting = Setting { client, master: cluster.address().to_owned(), token: cluster.token().to_owned(), agent };
     let documents: std::sync::Arc<[Document]> = documents.into();
-    eprintln!("Counting the words of {} files and rendering a picture, in two roles, at the same time ...", documents.len());
+    eprintln!(
+        "Counting the words of {} files and rendering a picture, in two roles, at the same time ...",
+        documents.len()
+    );
     let started = Instant::now();
     let progress = Progress::new();
     let mut histories = progress::histories();
@@ -144,7 +152,11 @@ fn check(counted: &Counts, expected: &Counts) -> anyhow::Result<()> {
     let differing = expected.iter().find(|(word, count)| counted.get(*word) != Some(*count));
     let (word, count) = differing.map_or(("-", 0), |(word, count)| (word.as_str(), *count));
     let found = counted.get(word).copied().unwrap_or(0);
-    bail!("the cluster counted {} words and a plain count {}; {word:?} {found} times instead of {count}", words::total(counted), words::total(expected))
+    bail!(
+        "the cluster counted {} words and a plain count {}; {word:?} {found} times instead of {count}",
+        words::total(counted),
+        words::total(expected)
+    )
 }
 
 /// What there is to tell at the end.

@@ -70,7 +70,11 @@ pub(super) async fn run(setting: &Setting, size: (u32, u32), progress: &Progress
     Ok(Rendered { picture, tiles: number("tiles"), fuel: number("fuel") })
 }
 
-async fn assemble(mut picture: Picture, mut outputs: mpsc::Receiver<Output>, progress: &Progress) -> anyhow::Result<Picture> {
+async fn assemble(
+    mut picture: Picture,
+    mut outputs: mpsc::Receiver<Output>,
+    progress: &Progress,
+) -> anyhow::Result<Picture> {
     progress.tiles.set_length(picture.tiles().into());
     while picture.missing > 0 {
         let Some(Output { task, bytes }) = outputs.recv().await else { bail!("the tiles cannot be read") };

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{BatchId, FrameworkInfo, Launch, Offer, Refusal, Resources, Role, TaskRange, TaskSpec, TaskState, TaskStatus};
+use holm_model::{
+    BatchId, FrameworkInfo, Launch, Offer, Refusal, Resources, Role, TaskRange, TaskSpec, TaskState, TaskStatus,
+};
 use holm_sdk::{Calls, Event, Scheduler, TaskUpdate};
 use tokio::sync::mpsc;
 
@@ -182,7 +184,12 @@ mod tests {
             name = launched(&mut pool, offer(number, "cpus:1;mem:8GiB")).pop().unwrap();
         }
         assert_eq!(name, "a.2");
-        let update = TaskUpdate { agent: None, batch: name.parse().unwrap(), tasks: TaskRange::Single, status: TaskStatus::of(TaskState::Failed) };
+        let update = TaskUpdate {
+            agent: None,
+            batch: name.parse().unwrap(),
+            tasks: TaskRange::Single,
+            status: TaskStatus::of(TaskState::Failed),
+        };
         launched(&mut pool, Event::Updates(vec![update]));
         assert_eq!(done.try_recv().unwrap().name, "a");
     }

@@ -99,12 +99,18 @@ pub(super) fn histories() -> [History; 2] {
 impl History {
     fn line(&self) -> String {
         let share = self.shares.last().copied().unwrap_or(0);
-        format!("{} {:>3}% of {}", self.role, share / 10_000, if self.resource.is_empty() { "-" } else { &self.resource })
+        format!(
+            "{} {:>3}% of {}",
+            self.role,
+            share / 10_000,
+            if self.resource.is_empty() { "-" } else { &self.resource }
+        )
     }
 
     /// The shares as a row of bars, and the highest.
     pub(super) fn summary(&self) -> String {
-        const BARS: [char; 8] = ['\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'];
+        const BARS: [char; 8] =
+            ['\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'];
         let step = self.shares.len().div_ceil(MOMENTS).max(1);
         let bar = |moments: &[u32]| {
             let share = moments.iter().copied().max().unwrap_or(0).min(1_000_000) as usize;

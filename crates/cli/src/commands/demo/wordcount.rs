@@ -51,8 +51,17 @@ pub(super) async fn run(setting: &Setting, documents: Arc<[Document]>, progress:
     let framework = handle.registered().await.context("the word count could not be registered")?.framework;
     let (output_sender, outputs) = mpsc::channel(16);
     let collecting = tokio::spawn(outputs::collect(setting.client.clone(), framework, output_sender));
-    let mut work =
-        Work { client: setting.client.clone(), framework, handle, give, done, outputs, early: BTreeMap::new(), tasks: 0, fuel: 0 };
+    let mut work = Work {
+        client: setting.client.clone(),
+        framework,
+        handle,
+        give,
+        done,
+        outputs,
+        early: BTreeMap::new(),
+        tasks: 0,
+        fuel: 0,
+    };
     let counted = tokio::select! {
         counted = work.count(setting, &documents, progress) => counted,
         // It ends by itself only when something is wrong.
@@ -80,12 +89,18 @@ struct Work {
 }
 
 impl Work {
-    async fn count(&mut self, setting: &Setting, documents: &[Document], progress: &Progress) -> anyhow::Result<Counted> {
+    async fn count(
+        &mut self,
+        setting: &Setting,
+        documents: &[Document],
+        progress: &Progress,
+    ) -> anyhow::Result<Counted> {
         let map = self.client.push(holm_test_programs::WORDCOUNT_MAP_P1_WASM).await?.digest;
         let reduce = self.client.push(holm_test_programs::WORDCOUNT_REDUCE_P1_WASM).await?.digest;
         let pushed = push_all(&self.client, documents.iter().map(|document| document.bytes.clone())).await?;
         let largest = documents.iter().map(|document| document.bytes.len()).max().unwrap_or(0) as u64;
-        let shape = part_of(&setting.agent, TASKS_PER_AGENT, BASE_MEMORY + largest.max(MAP_BYTES as u64) * MEMORY_FACTOR);
+        let shape =
+            part_of(&setting.agent, TASKS_PER_AGENT, BASE_MEMORY + largest.max(MAP_BYTES as u64) * MEMORY_FACTOR);
         let groups = group(documents.iter().map(|document| document.bytes.len()).zip(pushed));
         progress.words.set_length(groups.len() as u64);
         let maps = groups.into_iter().enumerate();

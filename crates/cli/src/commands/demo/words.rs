@@ -17,7 +17,8 @@ pub(super) fn count(text: &[u8], counts: &mut Counts) {
 /// Reads what the tasks write: lines of a word, a tab, and a number.
 pub(super) fn parse(lines: &[u8]) -> Option<Counts> {
     let text = std::str::from_utf8(lines).ok()?;
-    let line = |line: &str| line.split_once('\t').and_then(|(word, count)| Some((word.to_owned(), count.parse().ok()?)));
+    let line =
+        |line: &str| line.split_once('\t').and_then(|(word, count)| Some((word.to_owned(), count.parse().ok()?)));
     text.lines().map(line).collect()
 }
 

@@ -84,7 +84,8 @@ impl Follower {
     }
 
     async fn read(&mut self, source: &Source) -> Result<(), String> {
-        let client = Client::connect(&source.masters, source.token.as_deref()).await.map_err(|error| error.to_string())?;
+        let client =
+            Client::connect(&source.masters, source.token.as_deref()).await.map_err(|error| error.to_string())?;
         let framework_id = source.framework.to_string();
         let request = ReadLogsRequest { framework_id, task_id: String::new(), follow: true, only_new: false };
         let mut records = client.logs(request).await.map_err(|status| status.message().to_owned())?;
@@ -110,12 +111,13 @@ impl Follower {
             LogStream::End => {
                 ended = true;
                 *entry = None;
-                Fresh { dropped: 0, from: record.data.len() }
+                Fresh { dropped: record.dropped_bytes, from: record.data.len() }
             }
             LogStream::Unspecified => return,
         };
         if fresh.dropped > 0 {
-            let message = format!("holm: {}: {} of output were not kept\n", record.task_id, output::bytes(fresh.dropped));
+            let message =
+                format!("holm: {}: {} of output were not kept\n", record.task_id, output::bytes(fresh.dropped));
             self.printer.print(Target::Stderr, message.into_bytes()).await;
         }
         self.show(&record, stream, &record.data[fresh.from..]).await;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use holm_model::{
-    BatchId, Digest, DirectoryGrant, InputFile, Launch, Limits, MAX_NAME_BYTES, Quantity, ResourceName, Resources, TaskRange,
-    TaskSpec,
+    BatchId, Digest, DirectoryGrant, InputFile, Launch, Limits, MAX_NAME_BYTES, Quantity, ResourceName, Resources,
+    TaskRange, TaskSpec,
 };
 use holm_proto::v1;
 use holm_sdk::Client;
@@ -46,7 +46,8 @@ impl Draft {
             bail!("name has {} bytes; the limit for an array is {room}", name.as_str().len());
         }
         // The digests are known once the files are pushed; a placeholder has the same form.
-        let files = args.file.iter().map(|file| InputFile { digest: Digest::default(), path: file.guest.as_str().into() });
+        let files =
+            args.file.iter().map(|file| InputFile { digest: Digest::default(), path: file.guest.as_str().into() });
         let spec = TaskSpec {
             args: args.args.iter().map(|arg| arg.as_str().into()).collect(),
             env: environment(&args.env)?,
@@ -109,7 +110,8 @@ fn directories(args: &RunArgs) -> anyhow::Result<Vec<DirectoryGrant>> {
 }
 
 fn resources(args: &RunArgs) -> anyhow::Result<Resources> {
-    let named = [(ResourceName::Cpus, Some(args.cpus)), (ResourceName::Mem, Some(args.mem)), (ResourceName::Disk, args.disk)];
+    let named =
+        [(ResourceName::Cpus, Some(args.cpus)), (ResourceName::Mem, Some(args.mem)), (ResourceName::Disk, args.disk)];
     let named = named.into_iter().filter_map(|(name, amount)| Some((name, Quantity::Scalar(amount?))));
     let own: Resources = named.collect();
     let Some(more) = &args.resources else { return Ok(own) };
@@ -122,7 +124,8 @@ fn resources(args: &RunArgs) -> anyhow::Result<Resources> {
 /// How many of the tasks fit on all agents together; refuses a task that fits on none, unless it is to `wait` for one.
 pub(super) async fn check_room(client: &Client, draft: &Draft, wait: bool) -> anyhow::Result<u32> {
     let agents = all_agents(client).await?;
-    let totals: Vec<Resources> = agents.into_iter().map(|agent: v1::AgentSummary| output::resources(agent.total)).collect();
+    let totals: Vec<Resources> =
+        agents.into_iter().map(|agent: v1::AgentSummary| output::resources(agent.total)).collect();
     match room(&totals, &draft.spec.resources, draft.count) {
         Ok(room) => Ok(room),
         Err(message) if wait => {
@@ -154,7 +157,9 @@ fn room(totals: &[Resources], asked: &Resources, count: u32) -> Result<u32, Stri
     let largest = totals.iter().max_by_key(|total| total.scalar(name));
     let most = largest.map(|total| name.show(total.scalar(name))).unwrap_or_default();
     Err(match quantity {
-        Quantity::Scalar(_) => format!("no agent can ever hold the task: it asks for {part}, and the largest agent has {name}:{most}"),
+        Quantity::Scalar(_) => {
+            format!("no agent can ever hold the task: it asks for {part}, and the largest agent has {name}:{most}")
+        }
         Quantity::Ranges(_) | Quantity::Set(_) => format!("no agent can ever hold the task: none has {part}"),
     })
 }

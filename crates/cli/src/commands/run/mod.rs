@@ -208,7 +208,7 @@ impl Session {
                 self.away = true;
                 self.say(&format!("no master for now: {}", output::clean(&message))).await;
             }
-            Notice::Waiting(message) | Notice::Refused(message) => self.say(&output::clean(&message)).await,
+            Notice::News(message) => self.say(&output::clean(&message)).await,
             Notice::Launched | Notice::Over { .. } => {}
         }
     }

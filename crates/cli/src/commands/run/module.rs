@@ -11,7 +11,7 @@ const MAGIC: &[u8] = b"\0asm";
 const CORE: [u8; 4] = [1, 0, 0, 0];
 const COMPONENT: [u8; 4] = [13, 0, 1, 0];
 /// Magic and version.
-const HEADER_BYTES: u64 = 8;
+const HEADER_BYTES: usize = 8;
 
 /// Checks that a file is a whole WebAssembly module or component, as far as its frame tells.
 pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
@@ -22,24 +22,36 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
         bail!("module {shown} is a directory");
     }
     let mut header = Vec::new();
-    file.by_ref().take(HEADER_BYTES).read_to_end(&mut header).with_context(|| format!("module {shown} cannot be read"))?;
+    file.by_ref()
+        .take(HEADER_BYTES as u64)
+        .read_to_end(&mut header)
+        .with_context(|| format!("module {shown} cannot be read"))?;
     if let Some(problem) = describe_header(&header) {
         bail!("module {shown} {problem}");
     }
     let size = metadata.len();
     match cut_section(&mut file, size).with_context(|| format!("module {shown} cannot be read"))? {
-        Some(at) => bail!("module {shown} is truncated: the section at byte {at} goes beyond the end of the file at byte {size}"),
+        Some(at) => bail!(
+            "module {shown} is truncated: the section at byte {at} goes beyond the end of the file at byte {size}"
+        ),
         None => Ok(()),
     }
 }
 
 fn describe_header(header: &[u8]) -> Option<String> {
-    let native = [(b"\x7fELF".as_slice(), "ELF"), (b"MZ", "PE"), (b"\xcf\xfa\xed\xfe", "Mach-O"), (b"\xca\xfe\xba\xbe", "Mach-O")];
+    let native = [
+        (b"\x7fELF".as_slice(), "ELF"),
+        (b"MZ", "PE"),
+        (b"\xcf\xfa\xed\xfe", "Mach-O"),
+        (b"\xca\xfe\xba\xbe", "Mach-O"),
+    ];
     if header.is_empty() {
         return Some("is empty".to_owned());
     }
     if let Some((_, kind)) = native.into_iter().find(|(magic, _)| header.starts_with(magic)) {
-        return Some(format!("is native code ({kind}); only WebAssembly is run here: build for wasm32-wasip1 or wasm32-wasip2"));
+        return Some(format!(
+            "is native code ({kind}); only WebAssembly is run here: build for wasm32-wasip1 or wasm32-wasip2"
+        ));
     }
     if header.starts_with(b"(") {
         return Some("looks like WebAssembly text; translate it to binary first (wasm-tools parse)".to_owned());
@@ -48,16 +60,18 @@ fn describe_header(header: &[u8]) -> Option<String> {
     if !begun {
         return Some("is not WebAssembly: it does not begin with \\0asm".to_owned());
     }
-    match header.get(MAGIC.len()..HEADER_BYTES as usize) {
+    match header.get(MAGIC.len()..HEADER_BYTES) {
         None => Some(format!("is truncated: it has {} bytes, less than a header", header.len())),
         Some(version) if version == CORE || version == COMPONENT => None,
-        Some(version) => Some(format!("has the WebAssembly version {version:02x?}, which is neither a module's nor a component's")),
+        Some(version) => {
+            Some(format!("has the WebAssembly version {version:02x?}, which is neither a module's nor a component's"))
+        }
     }
 }
 
 /// Where the first section begins that is not wholly there. The file is behind its header.
 fn cut_section(file: &mut File, size: u64) -> io::Result<Option<u64>> {
-    let mut at = HEADER_BYTES;
+    let mut at = HEADER_BYTES as u64;
     while at < size {
         file.seek(SeekFrom::Start(at))?;
         // One byte of kind, then the length in at most five bytes of seven bits.

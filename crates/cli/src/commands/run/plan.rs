@@ -22,7 +22,7 @@ pub(super) struct Share {
 
 impl Pending {
     pub(super) fn new(count: u32) -> Pending {
-        Pending { ranges: VecDeque::from([0..count]), count }
+        Pending { ranges: std::iter::once(0..count).collect(), count }
     }
 
     pub(super) fn count(&self) -> u32 {

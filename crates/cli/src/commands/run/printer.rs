@@ -34,8 +34,14 @@ impl Printer {
         let (tell_written, written) = oneshot::channel();
         thread::Builder::new().name("printer".to_owned()).spawn(move || {
             let mut open = true;
-            while let Some((target, bytes)) = pieces.blocking_recv() {
-                if open && bar.suspend(|| write(target, &bytes)).is_err() {
+            let mut ready = Vec::new();
+            // The bar steps aside once for everything that is there.
+            while pieces.blocking_recv_many(&mut ready, QUEUE) > 0 {
+                let refused =
+                    |ready: &[(Target, Vec<u8>)]| ready.iter().filter(|(to, bytes)| write(*to, bytes).is_err()).count();
+                let refused = bar.suspend(|| refused(&ready));
+                ready.clear();
+                if open && refused > 0 {
                     open = false;
                     tell_closed.send_replace(true);
                 }

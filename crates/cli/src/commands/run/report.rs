@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_single_task_gives_its_own_exit_code() {
-        let failed = |code| TaskStatus { exit_code: Some(code), ..TaskStatus::because(TaskState::Failed, Reason::ExitCode, "") };
+        let failed =
+            |code| TaskStatus { exit_code: Some(code), ..TaskStatus::because(TaskState::Failed, Reason::ExitCode, "") };
         assert_eq!(code(TaskStatus { exit_code: Some(0), ..TaskStatus::of(TaskState::Finished) }), 0);
         assert_eq!(code(failed(3)), 3);
         assert_eq!(code(failed(256)), 1);
@@ -211,14 +212,26 @@ mod tests {
     fn json_has_one_object_per_task_with_exactly_the_promised_fields() {
         let status = TaskStatus::because(TaskState::Failed, Reason::Fuel, "used up");
         let lines = json_lines(&ended(TaskRange::Array { first: 4, count: 2 }, status));
-        let objects: Vec<serde_json::Map<String, serde_json::Value>> =
-            lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let objects: Vec<serde_json::Map<String, serde_json::Value>> = lines
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
         assert_eq!(objects.len(), 2);
         assert_eq!((&objects[0]["task_id"], &objects[1]["task_id"]), (&"job/4".into(), &"job/5".into()));
         let fields: Vec<_> = objects[0].keys().map(String::as_str).collect();
         let mut promised = [
-            "task_id", "agent_id", "state", "reason", "exit_code", "message", "cpu_seconds", "fuel", "peak_memory_bytes",
-            "queued_ms", "run_ms",
+            "task_id",
+            "agent_id",
+            "state",
+            "reason",
+            "exit_code",
+            "message",
+            "cpu_seconds",
+            "fuel",
+            "peak_memory_bytes",
+            "queued_ms",
+            "run_ms",
         ];
         promised.sort_unstable();
         assert_eq!(fields, promised);
@@ -232,7 +245,9 @@ mod tests {
         report.add(&ended(TaskRange::Array { first: 100, count: 60 }, trap));
         let summary = report.summary(170, Duration::from_secs(2));
         assert!(summary.starts_with("170 tasks: 100 finished, 60 FAILED (TRAP), 10 never launched; 2.0s"), "{summary}");
-        assert!(summary.contains("job/100") && summary.contains("unreachable executed...") && summary.contains("10 more"));
+        assert!(
+            summary.contains("job/100") && summary.contains("unreachable executed...") && summary.contains("10 more")
+        );
         assert_eq!(report.array_code(170, false), 1);
     }
 }

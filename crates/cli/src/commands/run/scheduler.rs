@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, BatchId, FrameworkId, FrameworkInfo, Launch, Offer, OfferId, Reason, Refusal, Resources, Role, TaskId, TaskRange,
-    TaskSpec, TaskState,
+    AgentId, BatchId, FrameworkId, FrameworkInfo, Launch, Offer, OfferId, Reason, Refusal, Resources, Role, TaskId,
+    TaskRange, TaskSpec, TaskState,
 };
 use holm_sdk::{Calls, Event, Scheduler, TaskUpdate};
 use tokio::sync::mpsc;
@@ -53,10 +53,8 @@ pub(super) enum Notice {
     Registered(FrameworkId),
     /// There is no master for now.
     Disconnected(String),
-    /// No offer was large enough so far.
-    Waiting(String),
-    /// Something was refused.
-    Refused(String),
+    /// Something that people should know: what is waited for, what was refused, what was lost.
+    News(String),
     /// Everything is launched and confirmed.
     Launched,
     /// Nothing is live or pending any more; so many tasks were never launched.
@@ -238,7 +236,7 @@ impl RunScheduler {
                 self.shown_waiting = true;
                 let asked = &self.job.spec.resources;
                 let largest = self.largest_offer.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-                self.tell(Notice::Waiting(format!("waiting for {asked}; what was offered so far: {largest}")));
+                self.tell(Notice::News(format!("waiting for {asked}; what was offered so far: {largest}")));
             }
             TIMER_CONFIRM => self.unconfirmed.clear(),
             _ => {}
@@ -281,9 +279,10 @@ impl Scheduler for RunScheduler {
                 Event::Updates(updates) => updates.into_iter().for_each(|update| self.update(update, calls)),
                 Event::Timer(token) => self.timer(token, calls),
                 Event::Input(input) if input == KILL => self.stop(calls),
-                Event::Error { message } => self.tell(Notice::Refused(message.to_string())),
-                // No offer is held, and what befalls agents and runners shows in the tasks.
-                Event::Rescinded(_) | Event::AgentLost { .. } | Event::RunnerLost { .. } => {}
+                Event::Error { message } => self.tell(Notice::News(message.to_string())),
+                Event::AgentLost { agent, message } => self.tell(Notice::News(format!("{agent} is lost: {message}"))),
+                // No offer is held, and the end of a runner shows in its tasks.
+                Event::Rescinded(_) | Event::RunnerLost { .. } => {}
                 Event::Message { .. } | Event::Input(_) => {}
             }
         }

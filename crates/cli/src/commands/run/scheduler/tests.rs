@@ -1,3 +1,5 @@
+//! The scheduler of `holm run` against offers and updates made up here.
+
 use std::collections::BTreeMap as Map;
 
 use holm_model::{Call, Epoch, TaskStatus};
@@ -100,7 +102,7 @@ fn an_offer_that_is_too_small_is_declined_and_after_a_while_that_is_said() {
     bench.handle(Event::Timer(TIMER_PATIENCE));
     let notices = bench.notices();
     let expected = "waiting for cpus:1;mem:1GiB; what was offered so far: cpus:0.5;mem:8GiB";
-    assert_eq!(notices, [Notice::Waiting(expected.to_owned())]);
+    assert_eq!(notices, [Notice::News(expected.to_owned())]);
 }
 
 #[test]
@@ -136,7 +138,10 @@ fn when_told_to_stop_it_kills_what_runs_and_launches_nothing_more() {
 #[test]
 fn a_detached_run_is_launched_when_it_is_confirmed() {
     let mut bench = bench(6, 4, true);
-    assert_eq!(launches(&bench.offer("cpus:4;mem:8GiB")), [("job".to_owned(), TaskRange::Array { first: 0, count: 6 }, 4)]);
+    assert_eq!(
+        launches(&bench.offer("cpus:4;mem:8GiB")),
+        [("job".to_owned(), TaskRange::Array { first: 0, count: 6 }, 4)]
+    );
     assert_eq!(bench.notices(), []);
     bench.end("job", TaskRange::Array { first: 0, count: 4 }, TaskStatus::of(TaskState::Running));
     assert_eq!(bench.notices(), [Notice::Launched]);
