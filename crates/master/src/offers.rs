@@ -204,8 +204,10 @@ impl Master {
         match self.offers.out.get(&id) {
             Some(offer) if offer.framework == framework => Ok(offer),
             Some(_) => Err(OfferError::Foreign(id)),
-            None if id.epoch() != self.cluster.epoch => Err(OfferError::Epoch(id)),
-            None if id.counter() == 0 || id.counter() > self.offers.minted => Err(OfferError::Unknown(id)),
+            None if id.epoch() < self.cluster.epoch => Err(OfferError::Epoch(id)),
+            None if id.epoch() > self.cluster.epoch || id.counter() == 0 || id.counter() > self.offers.minted => {
+                Err(OfferError::Unknown(id))
+            }
             None => Err(OfferError::Spent(id)),
         }
     }

@@ -66,7 +66,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [master, module, count, token @ ..] = args.as_slice() else { return Err("MASTER MODULE COUNT [TOKEN]".into()) };
     let (masters, token) = (vec![master.clone()], token.first().cloned());
-    let pushed = Client::connect(&masters, token.as_deref()).await?.push_file(module.as_ref(), |_sent, _size| {}).await?;
+    let pushed =
+        Client::connect(&masters, token.as_deref()).await?.push_file(module.as_ref(), |_sent, _size| {}).await?;
     let template = TaskSpec { module: pushed.digest, resources: "cpus:0.1;mem:32MiB".parse()?, ..TaskSpec::default() };
     let mut array = Array { template: template.into(), count: count.parse()?, launched: 0, finished: 0, failed: 0 };
     let (driver, _handle) = Driver::new(Options { masters, token, ..Options::default() })?;
