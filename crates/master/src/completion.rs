@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holm_model::{AgentId, FrameworkId, Reason, SchedulerEvent, TaskState, TaskStatus};
+use holm_model::{AgentId, FrameworkId, FrameworkInfo, Reason, SchedulerEvent, TaskState, TaskStatus};
 
 use crate::frameworks::{Ending, FrameworkState};
 use crate::master::Peer;
@@ -23,6 +23,26 @@ impl Master {
         self.silence(id);
         self.out.frameworks.insert(id);
         self.persist(vec![RegistryOp::PutFramework(record)], Then::CompleteFramework(id));
+    }
+
+    /// Ends those of the frameworks just touched that wanted to be over when they are away and have nothing left to run.
+    pub(crate) fn complete_idle(&mut self) {
+        let is_over = |id: &FrameworkId| {
+            self.frameworks.get(id).is_some_and(|framework| {
+                matches!(framework.state, FrameworkState::Disconnected)
+                    && framework.live_tasks == 0
+                    && framework.info.capabilities.contains(FrameworkInfo::ENDS_WHEN_IDLE)
+            })
+        };
+        let over: Vec<FrameworkId> = self.out.frameworks.iter().copied().filter(is_over).collect();
+        // What an agent that has not reported yet runs is not known to be over.
+        if over.is_empty() || self.agents.values().any(|agent| agent.is_pending()) {
+            return;
+        }
+        for id in over {
+            let why = "its last task has ended while it was away".into();
+            self.complete(id, Ending { session: None, why, requests: Vec::new() });
+        }
     }
 
     /// The end is durable: tasks are killed, and what they held is free. An agent gives up what a removed framework

@@ -187,6 +187,7 @@ impl Master {
         if self.deposed {
             return;
         }
+        self.complete_idle();
         self.allocate_if_due();
         self.tell_roles();
         for id in std::mem::take(&mut self.out.agents) {

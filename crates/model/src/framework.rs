@@ -45,6 +45,10 @@ pub enum FrameworkInfoError {
 }
 
 impl FrameworkInfo {
+    /// The capability of a framework that wants to be over once it is disconnected and its last task has ended, without
+    /// waiting for its failover timeout.
+    pub const ENDS_WHEN_IDLE: &str = "ends-when-idle";
+
     /// Checks the limits of every field.
     ///
     /// # Errors

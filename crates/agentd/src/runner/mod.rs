@@ -20,7 +20,7 @@ use crate::log::LogWriter;
 use crate::machine::boot_clock;
 use crate::process::ProcessIdentity;
 use socket::{Agent, Listener};
-use tasks::{Channels, GuestEvent, Tasks};
+use tasks::{Channels, GuestEvent, Guests, Tasks};
 
 /// Messages from the agent that wait to be handled; beyond, the socket is not read.
 const INBOX: usize = 64;
@@ -125,7 +125,9 @@ impl Shell {
         let log =
             std::fs::create_dir_all(log_dir(&dir)).and_then(|()| LogWriter::open(&log_dir(&dir), options.log_bytes));
         let channels = Channels { events, happenings: sender.clone() };
-        let tasks = Tasks::open(engine, queue, max_tasks, channels, log.map_err(io("open its log"))?);
+        let log = log.map_err(io("open its log"))?;
+        let empty = empty_directory(&dir).map_err(io("make an empty directory"))?;
+        let tasks = Tasks::new(Guests { engine, queue, max_tasks }, channels, log, empty);
         ProcessIdentity::of_this_process().write(&dir).map_err(io("write its identity"))?;
         let listener = Listener::bind(&dir, sender).map_err(io("listen on its socket"))?;
         runtime.spawn(listener.run());
@@ -235,6 +237,13 @@ async fn sleep(duration: Option<Duration>) {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
+}
+
+/// The directory that guests without files see as their root.
+fn empty_directory(dir: &Path) -> io::Result<std::os::fd::OwnedFd> {
+    let path = dir.join("empty");
+    std::fs::create_dir_all(&path)?;
+    Ok(std::fs::File::open(path)?.into())
 }
 
 /// The directory of a runner's output log.

@@ -39,12 +39,21 @@ pub(super) struct Tasks {
     messages: Arc<Semaphore>,
     happenings: mpsc::Sender<Happening>,
     log: SharedLog,
+    /// A directory with nothing in it.
+    empty: Arc<OwnedFd>,
     programs: HashMap<Arc<str>, Program>,
     works: HashMap<WorkId, Arc<Work>>,
     live: HashMap<TaskKey, Phase>,
     /// Tasks that found the run queue full; they get the places of those that end.
     waiting: VecDeque<TaskKey>,
     unstarted: Vec<RunnerEvent>,
+}
+
+/// What runs the guests.
+pub(super) struct Guests {
+    pub(super) engine: Engine,
+    pub(super) queue: Queue,
+    pub(super) max_tasks: usize,
 }
 
 /// Where the guests' events and the shell's own go.
@@ -67,6 +76,8 @@ struct Work {
     inputs: Option<PathBuf>,
     scratch: Option<PathBuf>,
     directories: Vec<(Arc<OwnedFd>, String, bool)>,
+    /// The root of tasks that have neither input files nor a directory of their own.
+    empty: Arc<OwnedFd>,
 }
 
 enum Phase {
@@ -80,7 +91,8 @@ enum Phase {
 
 impl Tasks {
     /// At most `max_tasks` run at a time. `events` has room for two events of each and for [`MESSAGES`].
-    pub(super) fn open(engine: Engine, queue: Queue, max_tasks: usize, channels: Channels, log: LogWriter) -> Tasks {
+    pub(super) fn new(guests: Guests, channels: Channels, log: LogWriter, empty: OwnedFd) -> Tasks {
+        let Guests { engine, queue, max_tasks } = guests;
         let Channels { events, happenings } = channels;
         Tasks {
             engine,
@@ -91,6 +103,7 @@ impl Tasks {
             messages: Arc::new(Semaphore::new(MESSAGES)),
             happenings,
             log: SharedLog::new(log),
+            empty: empty.into(),
             programs: HashMap::new(),
             works: HashMap::new(),
             live: HashMap::new(),
@@ -216,7 +229,8 @@ impl Tasks {
         }
         let path = |text: &Option<Arc<str>>| text.as_deref().map(PathBuf::from);
         let (inputs, scratch) = (path(&prepared.inputs), path(&prepared.scratch));
-        let shared = Arc::new(Work { launch: launch.clone(), program, inputs, scratch, directories });
+        let empty = self.empty.clone();
+        let shared = Arc::new(Work { launch: launch.clone(), program, inputs, scratch, directories, empty });
         self.works.insert(work, shared.clone());
         Ok(shared)
     }
@@ -309,16 +323,20 @@ impl Work {
     }
 
     /// The sandbox is the guest's root and working directory: its own directory if it asked for disk, else the input
-    /// files, read-only. Granted directories lie below it.
+    /// files, read-only, else an empty directory. Granted directories lie below it.
     fn preopens(&self, position: u32) -> Vec<Preopen> {
         let own = self.scratch.as_ref().map(|scratch| (scratch.join(position.to_string()), true));
         let root = own.or_else(|| self.inputs.clone().map(|inputs| (inputs, false)));
-        let root = root.map(|(path, writable)| Preopen { host: HostDir::Path(path), guest: "/".to_owned(), writable });
+        let (host, writable) = match root {
+            Some((path, writable)) => (HostDir::Path(path), writable),
+            None => (HostDir::Opened(self.empty.clone()), false),
+        };
+        let root = Preopen { host, guest: "/".to_owned(), writable };
         let granted = self.directories.iter().map(|(fd, guest, writable)| {
             let host = HostDir::Opened(fd.clone());
             Preopen { host, guest: guest.clone(), writable: *writable }
         });
-        root.into_iter().chain(granted).collect()
+        std::iter::once(root).chain(granted).collect()
     }
 }
 

@@ -210,3 +210,18 @@ fn connected_frameworks_hear_heartbeats() {
     let beats = cluster.events[&framework.session].iter().filter(|e| matches!(e, SchedulerEvent::Heartbeat)).count();
     assert_eq!(beats, 2);
 }
+
+#[test]
+fn a_framework_that_ends_when_idle_is_over_with_its_last_task_but_not_while_it_is_connected() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus:1;mem:1GiB");
+    let idle = Capabilities::from([FrameworkInfo::ENDS_WHEN_IDLE.into()]);
+    let away = FrameworkInfo { failover_timeout: Duration::from_secs(3600), capabilities: idle, ..info(&["a"]) };
+    let framework = cluster.framework_with(away);
+    cluster.launch(framework, vec![array("x", 2, 2, "cpus:0.5;mem:16MiB")]);
+    cluster.updates(agent, framework.id, vec![update(1, "x", 0, 1, TaskState::Finished)]);
+    cluster.send(Event::FrameworkClosed { session: framework.session });
+    assert!(!cluster.registry.frameworks[&framework.id].completed, "a task is still running");
+    cluster.updates(agent, framework.id, vec![update(2, "x", 1, 1, TaskState::Finished)]);
+    assert!(cluster.registry.frameworks[&framework.id].completed);
+}
