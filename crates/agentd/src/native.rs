@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holm_datadir::digest_of_file;
 use holm_model::{Digest, Reason};
 use holm_runtime::{ModuleKind, Verdict};
 use tokio::process::Command;
@@ -68,6 +69,22 @@ impl NativeCache {
         kinds.into_iter().map(|kind| self.path(module, kind)).find(|path| path.exists())
     }
 
+    /// Whether the native code of a module is what the compile worker left there. Loading anything else could do
+    /// anything; what a disk lost is compiled again.
+    pub(crate) fn is_whole(&self, native: &Path) -> bool {
+        let noted = std::fs::read_to_string(sum_file(native)).ok().and_then(|text| text.trim().parse::<Digest>().ok());
+        noted.is_some() && digest_of_file(native).ok() == noted
+    }
+
+    /// Forgets the native code of a module.
+    pub(crate) fn discard(&self, native: &Path) {
+        for path in [native, &sum_file(native)] {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!(%error, path = %path.display(), "native code cannot be removed");
+            }
+        }
+    }
+
     /// Compiles the module in `blob` unless its native code is here. Callers take care that one digest is asked once at
     /// a time.
     ///
@@ -83,7 +100,8 @@ impl NativeCache {
         let result = self.run_worker(blob, &draft).await;
         let stored = result.and_then(|kind| {
             let path = self.path(module, kind);
-            let renamed = std::fs::rename(&draft, &path);
+            let sum = digest_of_file(&draft).and_then(|sum| std::fs::write(sum_file(&path), sum.to_string()));
+            let renamed = sum.and_then(|()| std::fs::rename(&draft, &path));
             renamed
                 .map(|()| path)
                 .map_err(|error| CompileError::compile(format!("native code cannot be stored: {error}")))
@@ -130,6 +148,13 @@ const fn extension(kind: ModuleKind) -> &'static str {
         ModuleKind::Core => "core",
         ModuleKind::Component => "component",
     }
+}
+
+/// Where the digest of native code is noted.
+fn sum_file(native: &Path) -> PathBuf {
+    let mut name = native.as_os_str().to_owned();
+    name.push(".sum");
+    name.into()
 }
 
 /// The kind of module behind a file of the cache, as its name says.

@@ -1,12 +1,12 @@
 //! Everything between a launch and its first task: blobs fetched, module compiled, grants checked, inputs laid out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use holm_datadir::BlobStore;
+use holm_datadir::{BlobStore, digest_of_file};
 use holm_model::{Digest, Launch, Prepared, Reason, ResourceName, TaskSpec, WorkId};
 use tokio::sync::Mutex;
 
@@ -46,6 +46,8 @@ pub(crate) struct Preparer<F> {
     // Arc<Mutex>: the gate of one digest, shared by those who wait for the same fetch or compilation. The outer lock is
     // held only to look up a gate, never across an await.
     gates: std::sync::Mutex<HashMap<Digest, Weak<Mutex<()>>>>,
+    /// Files of the caches that were found whole since this process started.
+    checked: std::sync::Mutex<HashSet<PathBuf>>,
 }
 
 impl<F: Fetch> Preparer<F> {
@@ -59,7 +61,16 @@ impl<F: Fetch> Preparer<F> {
         source: F,
     ) -> Preparer<F> {
         let gates = std::sync::Mutex::new(HashMap::new());
-        Preparer { blobs, native, allowed, works: works.to_owned(), max_cache_bytes, source, gates }
+        Preparer {
+            blobs,
+            native,
+            allowed,
+            works: works.to_owned(),
+            max_cache_bytes,
+            source,
+            gates,
+            checked: std::sync::Mutex::default(),
+        }
     }
 
     /// Prepares a launch. Repeating it, also after a crash, is harmless.
@@ -84,7 +95,12 @@ impl<F: Fetch> Preparer<F> {
 
     async fn native_code(&self, module: Digest) -> Result<PathBuf, PrepareError> {
         if let Some(path) = self.native.find(&module) {
-            return Ok(path);
+            let native = self.native.clone();
+            if self.check_once(&path, move |path| native.is_whole(path)).await {
+                return Ok(path);
+            }
+            tracing::warn!(path = %path.display(), "native code is damaged; it is compiled again");
+            self.native.discard(&path);
         }
         let blob = self.blob(module).await?;
         let gate = self.gate(module);
@@ -95,7 +111,12 @@ impl<F: Fetch> Preparer<F> {
 
     async fn blob(&self, digest: Digest) -> Result<PathBuf, PrepareError> {
         if let Some(path) = self.blobs.find(&digest) {
-            return Ok(path);
+            if self.check_once(&path, move |path| digest_of_file(path).is_ok_and(|found| found == digest)).await {
+                return Ok(path);
+            }
+            tracing::warn!(path = %path.display(), "a cached blob is damaged; it is fetched again");
+            let removed = self.blobs.remove(&digest);
+            removed.map_err(|error| PrepareError::new(Reason::Fetch, error.to_string()))?;
         }
         let gate = self.gate(digest);
         let _passed = gate.lock().await;
@@ -109,6 +130,22 @@ impl<F: Fetch> Preparer<F> {
         }
         let gone = || PrepareError::new(Reason::Fetch, format!("blob {digest} vanished from the cache"));
         self.blobs.find(&digest).ok_or_else(gone)
+    }
+
+    /// Checks a file of a cache the first time that this process uses it: a disk may have lost what was written.
+    async fn check_once(&self, path: &Path, is_whole: impl FnOnce(&Path) -> bool + Send + 'static) -> bool {
+        let lock = || self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if lock().contains(path) {
+            return true;
+        }
+        let file = path.to_owned();
+        let whole = tokio::task::spawn_blocking(move || is_whole(&file)).await.unwrap_or(false);
+        if whole {
+            lock().insert(path.to_owned());
+        } else {
+            lock().remove(path);
+        }
+        whole
     }
 
     // Arc<Mutex>: see `gates`.

@@ -234,6 +234,16 @@ impl Drop for Incoming<'_> {
     }
 }
 
+/// The digest of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn digest_of_file(path: &Path) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(Digest(hash.finalize().into()))
+}
+
 /// The digest of `bytes`.
 pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())

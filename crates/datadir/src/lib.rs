@@ -7,7 +7,7 @@
 
 mod blobs;
 
-pub use blobs::{BlobInfo, BlobStore, Incoming, StoreError, digest_of};
+pub use blobs::{BlobInfo, BlobStore, Incoming, StoreError, digest_of, digest_of_file};
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};

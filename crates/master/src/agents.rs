@@ -54,6 +54,8 @@ pub(crate) struct Stream {
 /// What has been seen of a report so far.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
+    /// How many tasks the report has had so far.
+    pub(crate) tasks: u64,
     /// The launches reported.
     pub(crate) seen: BTreeSet<(FrameworkId, BatchId)>,
     /// Frameworks that are over and of which the agent has been told so.

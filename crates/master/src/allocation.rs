@@ -43,7 +43,7 @@ impl Master {
         for Grant { framework, role, agent, resources } in grants {
             let held = self.frameworks.get(&framework).map_or(0, |framework| framework.offers.len());
             if held >= self.options.max_framework_offers {
-                let withheld = Outstanding { framework, role, agent, resources };
+                let withheld = Outstanding { framework, role, agent, resources, made: self.now };
                 self.decline_offer(&withheld, Refusal::new(WITHHELD));
                 continue;
             }

@@ -48,8 +48,8 @@ pub use event::{Event, Fresh, OperatorCall, PersistOutcome, RequestId, SessionId
 pub use holm_allocator::{Dominant, FrameworkShare, Options as AllocatorOptions, RoleShare};
 pub use master::Master;
 pub use options::{
-    MAX_AGENT_LAUNCHES, MAX_CALL_LAUNCHES, MAX_CALL_OFFERS, MAX_GRANTS, MAX_STATUS_MESSAGE_BYTES, MAX_UNACKNOWLEDGED,
-    MAX_WAITING_KILLS, MESSAGE_TARGET_BYTES, Options,
+    MAX_AGENT_LAUNCHES, MAX_AGENT_TASKS, MAX_CALL_LAUNCHES, MAX_CALL_OFFERS, MAX_GRANTS, MAX_STATUS_MESSAGE_BYTES,
+    MAX_UNACKNOWLEDGED, MAX_WAITING_KILLS, MESSAGE_TARGET_BYTES, Options,
 };
 pub use registry::{Registry, RegistryOp};
 

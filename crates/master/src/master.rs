@@ -172,6 +172,7 @@ impl Master {
             match timer {
                 // Both are looked at after every event.
                 Timer::Allocate | Timer::Roles => {}
+                Timer::Contention => self.relieve_contention(),
                 Timer::Offer(offer) => self.expire_offer(offer),
                 Timer::Ping(agent) => self.ping(agent),
                 Timer::AgentTimeout(agent) => self.agent_timed_out(agent),

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holm_model::{AgentId, FrameworkId, Offer, OfferId, Refusal, Resources, Role, SchedulerEvent};
+use holm_allocator::FrameworkShare;
+use holm_model::{AgentId, FrameworkId, Offer, OfferId, Refusal, Resources, Role, SchedulerEvent, Time};
 
 use crate::options::MESSAGE_TARGET_BYTES;
 use crate::timers::Timer;
 use crate::{Delta, Master};
 
+/// How often it is looked whether somebody waits for what others hold.
+const CONTENTION_INTERVAL: Duration = Duration::from_secs(1);
 /// How long resources stay away from a framework that let a second offer time out, and the most this grows to as it goes on.
 const UNANSWERED_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
@@ -19,6 +22,7 @@ pub(crate) struct Outstanding {
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
     pub(crate) resources: Resources,
+    pub(crate) made: Time,
 }
 
 /// All offers that are out.
@@ -72,9 +76,10 @@ impl Master {
         };
         self.frameworks.get_mut(&new.framework)?.offers.insert(id);
         let NewOffer { framework, role, agent, resources } = new;
-        self.offers.out.insert(id, Outstanding { framework, role, agent, resources });
+        self.offers.out.insert(id, Outstanding { framework, role, agent, resources, made: self.now });
         self.offers.by_agent.entry(agent).or_default().insert(id);
         self.timers.set(Timer::Offer(id), self.now + self.options.offer_timeout);
+        self.timers.set_once(Timer::Contention, self.now + CONTENTION_INTERVAL);
         self.out.frameworks.insert(framework);
         self.touched(agent);
         self.out.delta(Delta::OfferAdded(offer.clone()));
@@ -120,7 +125,7 @@ impl Master {
 
     /// Gives what an offer held back; the framework does not want to see it for a while.
     pub(crate) fn decline_offer(&mut self, offer: &Outstanding, refusal: Refusal) {
-        let Outstanding { framework, role, agent, resources } = offer;
+        let Outstanding { framework, role, agent, resources, .. } = offer;
         let declined = self.allocator.decline(*framework, role, *agent, resources, refusal, self.now);
         self.check(declined);
     }
@@ -157,6 +162,21 @@ impl Master {
         }
         if let Some(session) = session {
             self.out.tell_framework(session, SchedulerEvent::Rescinded(vec![id]));
+        }
+    }
+
+    /// Ends offers that have been held for a while, if somebody waits who holds nothing at all.
+    pub(crate) fn relieve_contention(&mut self) {
+        let now = self.now;
+        let limit = self.options.contended_offer;
+        let is_old = |offer: &Outstanding| offer.made + limit <= now;
+        let old: Vec<_> = self.offers.out.iter().filter(|(_, offer)| is_old(offer)).map(|(id, _)| *id).collect();
+        let waits = |share: &FrameworkShare| share.wanting && share.dominant.is_none();
+        if !old.is_empty() && self.allocator.shares().any(|role| role.frameworks.iter().any(waits)) {
+            old.into_iter().for_each(|id| self.expire_offer(id));
+        }
+        if !self.offers.out.is_empty() {
+            self.timers.set(Timer::Contention, now + CONTENTION_INTERVAL);
         }
     }
 

@@ -20,7 +20,10 @@ pub const MAX_UNACKNOWLEDGED: usize = 1 << 19;
 pub const MAX_WAITING_KILLS: usize = 10_000;
 
 /// Most launches that one agent may report.
-pub const MAX_AGENT_LAUNCHES: usize = 200_000;
+pub const MAX_AGENT_LAUNCHES: usize = 50_000;
+
+/// Most tasks that one agent may report.
+pub const MAX_AGENT_TASKS: u64 = 1 << 20;
 
 /// About how many bytes of tasks, updates or offers go into one message.
 pub const MESSAGE_TARGET_BYTES: usize = 1 << 20;
@@ -40,6 +43,8 @@ pub struct Options {
     pub weights: BTreeMap<Role, NonZeroU32>,
     /// How long an offer stays out before it is rescinded without a filter.
     pub offer_timeout: Duration,
+    /// How long it may hold it while another framework waits that holds nothing at all.
+    pub contended_offer: Duration,
     /// How often a connected agent is asked for a sign of life.
     pub ping_interval: Duration,
     /// How long a connected agent may say nothing before its connection is ended.
@@ -79,6 +84,7 @@ impl Default for Options {
             allocator: holm_allocator::Options::default(),
             weights: BTreeMap::new(),
             offer_timeout: Duration::from_secs(30),
+            contended_offer: Duration::from_secs(3),
             ping_interval: Duration::from_secs(5),
             agent_silence: Duration::from_secs(15),
             agent_timeout: Duration::from_secs(75),

@@ -10,7 +10,7 @@ use crate::Master;
 use crate::agents::{AgentState, Report};
 use crate::frameworks::FrameworkState;
 use crate::launches::{Place, Record, ReportError, clipped, validate_report};
-use crate::options::MAX_AGENT_LAUNCHES;
+use crate::options::{MAX_AGENT_LAUNCHES, MAX_AGENT_TASKS};
 use crate::tasks::derived;
 
 impl Master {
@@ -36,6 +36,7 @@ impl Master {
             return Ok(());
         }
         validate_report(&report).map_err(|invalid| invalid.to_string())?;
+        self.count_reported(agent, report.tasks.count())?;
         let place = Place { framework: report.framework, batch: report.id.clone(), agent };
         let Some(record) = self.launches.get_mut(&place) else {
             if self.launches.count_on_agent(agent) >= MAX_AGENT_LAUNCHES {
@@ -63,6 +64,14 @@ impl Master {
         }
         self.lose_conflicting(&place);
         Err(format!("launch {} holds what another launch holds", report.id))
+    }
+
+    fn count_reported(&mut self, agent: AgentId, tasks: u32) -> Result<(), String> {
+        let state = self.agents.get_mut(&agent).map(|agent| &mut agent.state);
+        let Some(AgentState::Recovering(_, report)) = state else { return Ok(()) };
+        report.tasks += u64::from(tasks);
+        let message = || format!("a report of more than {MAX_AGENT_TASKS} tasks");
+        if report.tasks > MAX_AGENT_TASKS { Err(message()) } else { Ok(()) }
     }
 
     /// Ends a launch whose resources cannot be charged beside what else its agent reports.

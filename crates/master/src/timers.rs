@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Allocate,
     /// The shares of all roles, held back for a while.
     Roles,
+    /// Somebody may wait for what others were offered.
+    Contention,
     /// An offer expires.
     Offer(OfferId),
     /// A connected agent is to be asked for a sign of life.
@@ -35,6 +37,13 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
+    /// Sets a deadline that is not set yet.
+    pub(crate) fn set_once(&mut self, timer: Timer, at: Time) {
+        if !self.due.contains_key(&timer) {
+            self.set(timer, at);
+        }
+    }
+
     /// Sets or moves a deadline.
     pub(crate) fn set(&mut self, timer: Timer, at: Time) {
         if let Some(before) = self.due.insert(timer, at) {

@@ -83,17 +83,19 @@ impl Master {
     ) -> Option<Update> {
         update.status = clipped(update.status);
         let place = Place { framework, batch: update.batch.clone(), agent };
+        // What it says of positions that the launch does not have is left out.
+        let known = self.launches.get(&place).map_or(0, |record| record.range.count());
+        update.count = update.count.min(known.saturating_sub(update.first)).max(1);
         let applied = self.enter(&place, update.positions(), &Arc::new(update.status.clone()));
         let stale = applied.changed.is_empty() && applied.repeated == 0;
         let log = self.logs.of(framework, agent, incarnation);
-        if let Some(record) = self.launches.get_mut(&place) {
-            record.confirmed = true;
-            if stale {
-                log.highest = update.sequence;
-                return None;
-            }
-            record.unacknowledged += 1;
-        }
+        // An agent has no say about launches that are not there, or not any more.
+        let Some(record) = self.launches.get_mut(&place).filter(|_| !stale) else {
+            log.highest = update.sequence;
+            return None;
+        };
+        record.confirmed = true;
+        record.unacknowledged += 1;
         log.push(update.clone());
         Some(update)
     }

@@ -84,7 +84,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(10),
             bulk_requests: 1024,
             bulk_answer: Duration::from_secs(10),
-            pushes: 16,
+            pushes: 128,
             watches: 64,
             goodbye: Duration::from_secs(2),
         }

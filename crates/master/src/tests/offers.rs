@@ -174,3 +174,17 @@ fn the_example_of_the_drf_paper_comes_out_as_three_and_two_tasks() {
     assert_eq!(counts, [3, 2]);
     assert_eq!(cluster.launched(agent).len(), 5);
 }
+
+#[test]
+fn held_offers_are_rescinded_early_when_somebody_waits_with_empty_hands() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus:4;mem:8GiB");
+    let silent = cluster.framework("a");
+    let held = cluster.offers(silent);
+    cluster.pass(Duration::from_secs(10));
+    assert!(cluster.rescinded(silent).is_empty(), "nobody else wants it");
+    let waiting = cluster.framework("b");
+    cluster.pass(Duration::from_secs(2));
+    assert_eq!(cluster.rescinded(silent), vec![held[0].id]);
+    assert_eq!(cluster.offers(waiting).len(), 1);
+}

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holm_model::{AgentId, FrameworkId, OfferId};
 use holm_proto::v1::{self, watch_event};
@@ -16,6 +17,9 @@ use super::query::{agent_summary, task_summary};
 use super::{Change, State, View};
 use crate::clock;
 use crate::service::Cluster;
+
+/// How long a watcher may not read before it is cut off.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Most changes rendered under one hold of the lock; one of them may be about 4096 tasks.
 const CHANGES: usize = 16;
@@ -35,7 +39,7 @@ pub(crate) async fn run(view: Arc<View>, cluster: Cluster, resume: String, event
         Err(status) => status,
     };
     // A watcher that has gone needs no last word.
-    drop(events.send(Err(end)).await);
+    drop(tokio::time::timeout(PATIENCE, events.send(Err(end))).await);
 }
 
 async fn follow(view: &View, cluster: Cluster, resume: &str, events: &Events) -> Result<(), Status> {
@@ -68,7 +72,9 @@ async fn follow(view: &View, cluster: Cluster, resume: &str, events: &Events) ->
 
 async fn send(events: &Events, cluster: Cluster, seen: u64, change: watch_event::Change) -> Option<()> {
     let resume_token = format!("{}.{seen}", cluster.epoch);
-    events.send(Ok(v1::WatchEvent { resume_token, change: Some(change) })).await.ok()
+    let event = v1::WatchEvent { resume_token, change: Some(change) };
+    // A watcher that does not read is cut off; it may come back with its token.
+    tokio::time::timeout(PATIENCE, events.send(Ok(event))).await.ok()?.ok()
 }
 
 fn read_token(token: &str, cluster: Cluster) -> Result<Option<u64>, Status> {
