@@ -5,6 +5,7 @@
 mod harness;
 
 mod blobs;
+mod caches;
 mod frameworks;
 mod hostile;
 mod logs;

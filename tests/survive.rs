@@ -111,3 +111,15 @@ fn an_agent_that_stops_in_order_hands_its_tasks_to_the_next_one() {
     cluster.agents.push(again);
     assert_all_finished(&mut run, 30);
 }
+
+#[test]
+fn an_agent_that_stops_in_order_and_ends_its_tasks_says_that_they_were_killed() {
+    let mut cluster = Cluster::new("cpus:1;mem:1GiB");
+    let mut run = cluster.start("run", &["run", p1("sleep"), "--name", "napper", "--", "600000"]);
+    cluster.wait_for_task("napper", "RUNNING");
+    cluster.agents[0].signal(Signal::TERM);
+    cluster.agents[0].wait();
+    assert!(cluster.runners(0).is_empty(), "a runner was left behind");
+    cluster.restart_agent(0);
+    assert_eq!(run.wait().code(), Some(137), "{}", run.said());
+}
