@@ -33,10 +33,8 @@ pub struct Denied {
 pub fn authorize(principal: &Principal, action: Action, object: Object<'_>) -> Result<(), Denied> {
     let allowed = match (principal, action, object) {
         // A principal that has proved to be one framework or agent is not another one.
-        (Principal::Framework(own), Action::KillTask | Action::Teardown | Action::Launch, Object::Framework(other)) => {
-            *own == other
-        }
-        (Principal::Agent(own), Action::RegisterAgent, Object::Agent(other)) => *own == other,
+        (Principal::Framework(own), _, Object::Framework(other)) => *own == other,
+        (Principal::Agent(own), Action::RegisterAgent | Action::Report, Object::Agent(other)) => *own == other,
         _ => true,
     };
     if allowed { Ok(()) } else { Err(Denied { principal: principal.clone(), action }) }

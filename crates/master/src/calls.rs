@@ -24,6 +24,20 @@ pub(crate) enum KillError {
     Full(usize),
 }
 
+/// What a call asks to do.
+const fn action_of(call: &Call) -> Action {
+    match call {
+        Call::Accept { .. } => Action::Launch,
+        Call::Kill { .. } => Action::KillTask,
+        Call::Teardown => Action::Teardown,
+        Call::Decline { .. }
+        | Call::Suppress { .. }
+        | Call::Revive { .. }
+        | Call::Acknowledge { .. }
+        | Call::Message { .. } => Action::Schedule,
+    }
+}
+
 impl Master {
     pub(crate) fn framework_said(&mut self, session: SessionId, framework_epoch: u64, call: Call) {
         let Some(Peer::Framework(id)) = self.sessions.get(&session).copied() else {
@@ -37,6 +51,10 @@ impl Master {
             let current = framework.subscriptions;
             let message = format!("call of framework_epoch {framework_epoch} refused; the subscription is {current}");
             return self.complain(id, message);
+        }
+        let principal = Principal::Framework(id);
+        if let Err(denied) = authorize(&principal, action_of(&call), Object::Framework(id)) {
+            return self.complain(id, denied.to_string());
         }
         match call {
             Call::Accept { offers, launches, refusal } => self.accept(id, &offers, launches, refusal),
@@ -68,9 +86,6 @@ impl Master {
     }
 
     fn kill_for(&mut self, id: FrameworkId, task: &TaskId, grace: Option<Duration>) {
-        if let Err(denied) = authorize(&Principal::Framework(id), Action::KillTask, Object::Framework(id)) {
-            return self.complain(id, denied.to_string());
-        }
         match self.kill(id, task, grace) {
             Ok(()) => {}
             Err(KillError::Unknown) => self.complain(id, format!("kill of unknown task {task}")),

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holm_model::{
-    AgentId, FrameworkId, Incarnation, MAX_MESSAGE_BYTES, RunnerId, SchedulerEvent, Source, TaskId, TaskState, ToAgent,
-    ToMaster, Update,
+    Action, AgentId, FrameworkId, Incarnation, MAX_MESSAGE_BYTES, Principal, RunnerId, SchedulerEvent, Source, TaskId,
+    TaskState, ToAgent, ToMaster, Update,
 };
 
 use crate::agents::AgentState;
+use crate::authorize::{Object, authorize};
 use crate::launches::{Place, clipped};
 use crate::master::Peer;
 use crate::options::MAX_UNACKNOWLEDGED;
@@ -19,6 +20,9 @@ impl Master {
         let Some(Peer::Agent(agent)) = self.sessions.get(&session).copied() else {
             return self.ignore("a message of a closed stream");
         };
+        if let Err(denied) = authorize(&Principal::Agent(agent), Action::Report, Object::Agent(agent)) {
+            return self.protocol_error(agent, &denied.to_string());
+        }
         let now = self.now;
         let Some(stream) = self.agents.get_mut(&agent).and_then(|agent| agent.stream_mut()) else {
             return self.protocol_error(agent, "a message before the agent was registered");

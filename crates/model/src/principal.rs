@@ -36,6 +36,10 @@ pub enum Action {
     RegisterAgent,
     /// Subscribe as a framework in a role.
     Subscribe,
+    /// Decline offers, suppress and revive them, acknowledge statuses, send messages to tasks.
+    Schedule,
+    /// Say what an agent runs and what became of it.
+    Report,
     /// Launch tasks.
     Launch,
     /// Kill a task.
