@@ -120,6 +120,7 @@ fn a_file_that_is_no_native_code_is_not_loaded() {
     for kind in [ModuleKind::Core, ModuleKind::Component] {
         let error = Program::load(&ENGINE, &path, kind).map(|program| program.kind()).unwrap_err();
         assert!(matches!(error, LoadError::Unusable { .. }), "{error}");
-        assert_eq!(error.reason(), Reason::RunnerError);
+        // The agent has checked that the file is what was compiled, so what remains is a module that does not fit.
+        assert_eq!(error.reason(), Reason::InvalidModule);
     }
 }
