@@ -40,6 +40,9 @@ fn output_beyond_the_limit_is_dropped_and_that_is_said() {
     let answer = cluster.holm(&["run", p1("stdout-flood"), "--", &(20 << 20).to_string()]).expect(0);
     assert_eq!(answer.stdout.len(), 16 << 20);
     assert!(answer.stderr.contains("4.0 MiB of output were not kept"), "{}", answer.stderr);
+    let more = ["run", p1("stdout-flood"), "--output-limit", "32MiB", "--", &(20 << 20).to_string()];
+    let answer = cluster.holm(&more).expect(0);
+    assert_eq!((answer.stdout.len(), answer.stderr.as_str()), (20 << 20, ""));
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn a_name_that_two_frameworks_use_has_to_be_told_apart() {
     });
     let refused = cluster.holm(&["kill", "twin"]).expect(1);
     let first = tasks[0]["framework_id"].as_str().unwrap();
-    assert!(refused.stderr.contains(first), "{refused:?}");
+    assert!(refused.stderr.contains(first) && refused.stderr.contains("--framework"), "{refused:?}");
     cluster.holm(&["kill", "twin", "--framework", first]).expect(0);
     wait_for("one is left", || (cluster.list(&["ps"]).len() == 1).then_some(()));
 }

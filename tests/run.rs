@@ -188,6 +188,9 @@ fn what_cannot_run_is_refused_with_the_reason() {
         (["run", p1("hello"), "--mem", "-1"], "size"),
         (["run", p1("hello"), "--count", "0"], "1 to 1000000"),
         (["run", p1("hello"), "--fuel", "0"], "fuel"),
+        (["run", p1("hello"), "--fuel", "-1"], "from 1 to"),
+        (["run", p1("hello"), "--name", "-x"], "begins with -"),
+        (["run", p1("hello"), "--dir", ".::x:zz"], ":zz"),
         (["run", p1("hello"), "--role", "-x"], "-x"),
         (["run", p1("hello"), "--timeout", "5"], "30s"),
         (bad_name, "[A-Za-z0-9._-]"),
@@ -229,9 +232,7 @@ fn a_detached_task_goes_on_and_can_be_killed() {
     cluster.holm(&["kill", "alone", "--grace", "0s"]).expect(0);
     let ended = cluster.wait_for_task("alone", "KILLED");
     assert_eq!(ended["reason"], "KILLED");
-    let framework = ended["framework_id"].as_str().unwrap().to_owned();
-    cluster.holm(&["framework", "teardown", &framework]).expect(0);
-    assert!(cluster.list(&["frameworks"]).is_empty());
+    wait_for("the framework is over with its last task", || cluster.list(&["frameworks"]).is_empty().then_some(()));
     let again = cluster.holm(&["kill", "alone"]);
     assert_eq!(again.code, 1);
     assert!(again.stderr.contains("alone"), "{again:?}");
@@ -254,4 +255,69 @@ fn without_a_master_a_command_says_how_to_get_one() {
     assert!(answer.stderr.contains("127.0.0.1:9") && answer.stderr.contains("holm up"), "{answer:?}");
     let answer = dir.run(&["--master", "nonsense", "ps"]).expect(1);
     assert!(answer.stderr.contains("HOST:PORT"), "{answer:?}");
+}
+
+#[test]
+fn an_array_has_one_name_however_many_launches_it_takes() {
+    let cluster = Cluster::with_agents(&["cpus:1;mem:1GiB;disk:1GiB", "cpus:1;mem:1GiB;disk:1GiB"]);
+    let args = ["run", p1("lines"), "--name", "arr", "--count", "30", "--disk", "1MiB", "--detach", "--", "3", "100"];
+    cluster.holm(&args).expect(0);
+    let followed = cluster.holm(&["logs", "-f", "arr"]).expect(0).stdout;
+    let expected: BTreeSet<_> =
+        (0..30).flat_map(|index| (1..4).map(move |line| format!("arr/{index} | line {line} of 3"))).collect();
+    assert_eq!(followed.lines().map(str::to_owned).collect::<BTreeSet<_>>(), expected);
+    assert_eq!(followed.lines().count(), 90);
+    assert_eq!(cluster.holm(&["logs", "arr"]).expect(0).stdout.lines().count(), 90);
+
+    let tasks = cluster.list(&["ps", "arr"]);
+    let (names, ids): (BTreeSet<_>, BTreeSet<_>) =
+        tasks.iter().map(|task| (task["name"].as_str().unwrap(), task["task_id"].as_str().unwrap())).unzip();
+    assert_eq!(names, (0..30).map(|index| format!("arr/{index}")).collect::<Vec<_>>().iter().map(|n| &**n).collect());
+    let later = ids.iter().find(|id| id.starts_with("arr.")).expect("two agents are two launches");
+    let name = format!("arr/{}", later.split_once('/').unwrap().1);
+    assert_eq!(cluster.list(&["ps", &name])[0]["task_id"], **later);
+    let output = "line 1 of 3\nline 2 of 3\nline 3 of 3\n";
+    for id in [name.as_str(), later] {
+        assert_eq!(cluster.holm(&["logs", id]).expect(0).stdout, output);
+        cluster.holm(&["ls", &format!("{id}:")]).expect(0);
+    }
+    for (args, named) in [
+        (["logs", "arr/30"], "30 tasks, 0 to 29"),
+        (["ls", "arr:"], "name one, such as arr/0"),
+        (["ps", "arrow"], "no framework has a task arrow"),
+        (["kill", "arr"], "have ended"),
+    ] {
+        let answer = cluster.holm(&args).expect(1);
+        assert!(answer.stderr.contains(named), "{args:?}: {answer:?}");
+    }
+}
+
+#[test]
+fn killing_an_array_ends_all_of_it() {
+    let cluster = Cluster::with_agents(&["cpus:1;mem:1GiB", "cpus:1;mem:1GiB"]);
+    let program = ["--", "60000"];
+    let detached = ["run", p1("sleep"), "--name", "away", "--count", "30", "--detach"];
+    cluster.holm(&detached.iter().chain(&program).copied().collect::<Vec<_>>()).expect(0);
+    cluster.wait_for_task("away/0", "RUNNING");
+    cluster.holm(&["kill", "away", "--grace", "0s"]).expect(0);
+    wait_for("nothing is live", || cluster.list(&["ps"]).is_empty().then_some(()));
+    assert!(cluster.list(&["ps", "away"]).iter().all(|task| task["state"] == "KILLED"));
+
+    let attached = ["run", p1("sleep"), "--name", "here", "--count", "100"];
+    let mut run = cluster.start("here", &attached.iter().chain(&program).copied().collect::<Vec<_>>());
+    cluster.wait_for_task("here/0", "RUNNING");
+    cluster.holm(&["kill", "here"]).expect(0);
+    assert_eq!(run.wait().code(), Some(137), "{}", run.said());
+    wait_for("nothing is live", || cluster.list(&["ps"]).is_empty().then_some(()));
+}
+
+#[test]
+fn another_role_gets_its_turn_while_an_array_runs() {
+    let cluster = Cluster::new("cpus:1;mem:1GiB");
+    let _array = cluster.start("many", &["run", p1("sleep"), "--name", "many", "--count", "300", "--", "500"]);
+    cluster.wait_for_task("many/0", "FINISHED");
+    cluster.holm(&["run", p1("hello"), "--role", "other"]).expect(0);
+    let ended = cluster.list(&["ps", "many", "--state", "FINISHED"]).len();
+    // Ten at a time: some rounds may pass, but not most of them.
+    assert!(ended < 200, "{ended} tasks of the array ended before another role had its turn");
 }

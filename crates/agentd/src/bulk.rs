@@ -19,7 +19,7 @@ use crate::control::{Masters, describe, dial};
 use crate::prepare::Fetch;
 
 /// Requests answered at a time; the master waits with more.
-const MAX_ANSWERS: usize = 64;
+const MAX_ANSWERS: usize = 256;
 /// Frames of one answer that wait to be sent.
 const FRAMES: usize = 16;
 /// Wait between attempts to attach.

@@ -129,14 +129,31 @@ pub(crate) fn resources(view: Option<v1::ResourceView>) -> Resources {
     holm_proto::resources::from_wire(wire).unwrap_or(Resources::EMPTY)
 }
 
-/// The scalar resources, rounded: what one wants to read in a table.
+/// Resources for a table: sizes rounded, long ranges and sets cut.
 pub(crate) fn brief(resources: &Resources) -> String {
-    let show = |(name, amount): (&holm_model::ResourceName, holm_model::Amount)| match name.is_bytes() {
-        true => format!("{name}:{}", bytes(amount.0).replace(' ', "")),
-        false => format!("{name}:{}", name.show(amount)),
+    const LONGEST: usize = 32;
+    let show = |(name, quantity): (&holm_model::ResourceName, &Quantity)| match quantity {
+        Quantity::Scalar(amount) => format!("{name}:{}", brief_amount(name, *amount)),
+        Quantity::Ranges(_) | Quantity::Set(_) => {
+            let own: Resources = [(name.clone(), quantity.clone())].into_iter().collect();
+            one_line(&own.to_string(), LONGEST)
+        }
     };
-    let text = resources.iter_scalars().map(show).collect::<Vec<_>>().join(";");
+    let text = resources.iter().map(show).collect::<Vec<_>>().join(";");
     if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// An amount of a resource, sizes rounded: 10.8GiB, 64MiB, 0.5.
+pub(crate) fn brief_amount(name: &holm_model::ResourceName, amount: holm_model::Amount) -> String {
+    match name.is_bytes() {
+        true => bytes(amount.0).replace(".0 ", "").replace(' ', ""),
+        false => name.show(amount),
+    }
+}
+
+/// A number of seconds for programs, to the microsecond.
+pub(crate) fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
 }
 
 /// A number of milliseconds for programs, to the microsecond.
@@ -226,7 +243,12 @@ mod tests {
         let resources: Resources = "cpus:1.5;mem:1KiB;gpus:2;ports:[5-6,9-9];x:{a}".parse().unwrap();
         let expected = serde_json::json!({"cpus": 1.5, "mem": 1024, "gpus": 2, "ports": [[5, 6], [9, 9]], "x": ["a"]});
         assert_eq!(resources_json(&resources), expected);
-        assert_eq!(brief(&resources), "cpus:1.5;mem:1.0KiB;gpus:2");
+        let shown = brief(&resources);
+        for part in ["cpus:1.5", "mem:1KiB", "gpus:2", "ports:[5-6,9-9]", "x:{a}"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        let odd = "mem:11293472KiB;ports:[1-1,3-3,5-5,7-7,9-9,11-11,13-13,15-15]".parse().unwrap();
+        assert_eq!(brief(&odd), "mem:10.8GiB;ports:[1-1,3-3,5-5,7-7,9-9,11-11...");
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use holm_model::{Amount, ResourceName, TaskId, TaskState};
+use holm_model::{Amount, BatchId, ResourceName, TaskId, TaskState};
 
 /// Most tasks of one `holm run`.
 pub(crate) const MAX_COUNT: u32 = 1_000_000;
 /// Longest duration: 365 days.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Longest grace period that agents give.
+const MAX_GRACE: Duration = Duration::from_secs(3600);
 /// Largest picture, in pixels of each side.
 const MAX_SIDE: u32 = 8192;
 
@@ -29,11 +31,47 @@ pub(crate) fn disk(text: &str) -> Result<Amount, String> {
 }
 
 fn amount(name: &ResourceName, text: &str) -> Result<Amount, String> {
-    match name.parse_amount(text) {
+    // ".5" is what many write.
+    let whole = if text.starts_with('.') { format!("0{text}") } else { text.to_owned() };
+    match name.parse_amount(&whole) {
         Ok(Amount(0)) => Err(format!("{name}: a task needs more than zero")),
         Ok(amount) => Ok(amount),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// A name for tasks that can be typed on a command line again.
+pub(crate) fn task_name(text: &str) -> Result<BatchId, String> {
+    if text.starts_with('-') {
+        return Err(format!("name {text:?} begins with -, which other commands would take for an option"));
+    }
+    text.parse().map_err(|error: holm_model::NameError| error.to_string())
+}
+
+/// Units of fuel.
+pub(crate) fn fuel(text: &str) -> Result<u64, String> {
+    let fuel = text.parse().ok().filter(|fuel| *fuel > 0);
+    fuel.ok_or_else(|| format!("fuel {text:?} is not a number from 1 to {}", u64::MAX))
+}
+
+/// A seed.
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("seed {text:?} is not a number from 0 to {}", u64::MAX))
+}
+
+/// How long a task may take to end by itself.
+pub(crate) fn grace(text: &str) -> Result<Duration, String> {
+    let grace = duration(text)?;
+    if grace > MAX_GRACE {
+        return Err(format!("grace {text:?} is over the limit of 1h"));
+    }
+    Ok(grace)
+}
+
+/// How many lines.
+pub(crate) fn limit(text: &str) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|limit| *limit > 0);
+    limit.ok_or_else(|| format!("limit {text:?} is not a number from 1"))
 }
 
 /// A number of bytes.
@@ -153,6 +191,7 @@ mod tests {
     #[test]
     fn amounts_are_positive_numbers_within_the_limits() {
         assert_eq!(cpus("0.5"), Ok(Amount(500)));
+        assert_eq!(cpus(".5"), Ok(Amount(500)));
         assert_eq!(mem("64MiB"), Ok(Amount(64 << 20)));
         for bad in ["0", "-1", "NaN", "inf", "1e3", "0.0001", "99999999999999999999", ""] {
             assert!(cpus(bad).is_err(), "{bad:?} passed");
@@ -161,6 +200,16 @@ mod tests {
         for bad in ["0", "-1", "1.5", "1000001", "x"] {
             assert!(count(bad).is_err(), "{bad:?} passed");
         }
+    }
+
+    #[test]
+    fn refusals_name_the_field_the_value_and_the_limit() {
+        assert!(fuel("-1").unwrap_err().contains("fuel \"-1\" is not a number from 1"));
+        assert!(fuel("0").is_err() && seed("0").is_ok());
+        assert!(seed("abc").unwrap_err().contains("seed \"abc\""));
+        assert!(grace("99h").unwrap_err().contains("limit of 1h") && grace("1h").is_ok());
+        assert!(task_name("-x").unwrap_err().contains("begins with -") && task_name("x-1").is_ok());
+        assert!(limit("0").is_err() && limit("1").is_ok());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::view::View;
 pub(crate) const RECORDS: usize = 16;
 
 /// Launches of one framework followed at a time; the others wait for their turn, their output is kept by the agent.
-const FOLLOWED: usize = 64;
+const FOLLOWED: usize = 256;
 
 /// How often a follower asks again for a launch whose agent does not know it yet or is away.
 const RETRY: Duration = Duration::from_millis(200);

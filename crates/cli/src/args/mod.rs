@@ -8,7 +8,7 @@ mod run;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use cluster::{DemoArgs, UpArgs};
 pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, MasterArgs, RunnerArgs};
@@ -29,6 +29,25 @@ Start here:
   holm run app.wasm            # a Wasm program as a task of it
 
 Exit codes: 0 success, 1 failure, 2 wrong command line; `holm run` ends with its task's own.";
+
+/// Commands that start a master of their own and ask no other.
+const WITHOUT_MASTER: [&str; 3] = ["up", "demo", "master"];
+
+/// Reads the command line of this process.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches()?)
+}
+
+/// The command line; the option that names masters shows only where it means something.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let Some(master) = command.get_arguments().find(|arg| arg.get_id() == "master") else { return command };
+    let hidden = master.clone().hide(true);
+    WITHOUT_MASTER.iter().fold(command, |command, name| {
+        let hidden = hidden.clone();
+        command.mut_subcommand(name, move |subcommand| subcommand.arg(hidden))
+    })
+}
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -111,12 +130,17 @@ pub(crate) enum Command {
     /// Push, list and remove blobs
     Blob(BlobArgs),
     /// Run a scheduler, or end a framework
+    #[command(
+        after_help = "Examples:\n  holm framework run scheduler.wasm --role analytics\n  holm framework ls --all"
+    )]
     Framework(FrameworkArgs),
     /// List agents
+    #[command(after_help = "Examples:\n  holm agents\n  holm agents --output json | jq .")]
     Agents(PlainArgs),
     /// List frameworks
     Frameworks(FrameworksArgs),
     /// List roles and their shares
+    #[command(after_help = "Examples:\n  holm roles\n  holm roles --output json | jq .")]
     Roles(PlainArgs),
     /// List offers that are out
     Offers(OffersArgs),
@@ -130,4 +154,31 @@ pub(crate) enum Command {
     /// Compile one module (started by agents)
     #[command(hide = true)]
     CompileWorker(CompileWorkerArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(name: &str) -> String {
+        let error = command().try_get_matches_from(["holm", name, "--help"]).unwrap_err();
+        error.to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn masters_are_named_where_a_command_asks_one() {
+        for name in WITHOUT_MASTER {
+            assert!(!help(name).contains("--master <"), "{}", help(name));
+        }
+        assert!(help("ps").contains("--master <"));
+        let matches = command().try_get_matches_from(["holm", "--master", "a:1,b:2", "ps"]).unwrap();
+        assert_eq!(Cli::from_arg_matches(&matches).unwrap().global.master, ["a:1", "b:2"]);
+        let matches = command().try_get_matches_from(["holm", "up"]).unwrap();
+        assert_eq!(Cli::from_arg_matches(&matches).unwrap().global.master, ["127.0.0.1:5050"]);
+    }
 }

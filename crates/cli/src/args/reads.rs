@@ -11,7 +11,6 @@ use crate::values::{self, SandboxPath};
 
 /// Arguments of the lists that have no filter.
 #[derive(Clone, Copy, Debug, Args)]
-#[command(after_help = "Example:\n  holm agents --output json | jq .")]
 pub(crate) struct PlainArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -58,7 +57,7 @@ pub(crate) struct PsArgs {
     #[arg(long, value_name = "STATE", value_parser = values::task_state, ignore_case = true)]
     pub(crate) state: Vec<holm_model::TaskState>,
     /// How many at most, the newest first
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::limit)]
     pub(crate) limit: usize,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -90,8 +89,8 @@ pub(crate) struct LogsArgs {
 pub(crate) struct KillArgs {
     /// The task, or an array of tasks
     pub(crate) task: TaskId,
-    /// How long it may take to end by itself [default: the agent's, 5s]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    /// How long it may take to end by itself, at most 1h [default: the agent's, 5s]
+    #[arg(long, value_name = "DURATION", value_parser = values::grace)]
     pub(crate) grace: Option<Duration>,
     /// The framework, where several have a task of this name
     #[arg(long, value_name = "ID")]

@@ -32,7 +32,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "MODULE")]
     pub(crate) module: PathBuf,
     /// What to call the task [default: the file's name and a suffix]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true, value_parser = values::task_name)]
     pub(crate) name: Option<BatchId>,
     /// The role in which to ask for resources
     #[arg(long, value_name = "ROLE", default_value = "default")]
@@ -50,11 +50,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SPEC")]
     pub(crate) resources: Option<Resources>,
     /// Fuel after which a task is stopped, about one unit per Wasm instruction
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = values::fuel)]
     pub(crate) fuel: Option<u64>,
     /// Wall time after which a task is stopped, such as 30s or 5m
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration)]
     pub(crate) timeout: Option<Duration>,
+    /// Output beyond which a task's is dropped [default: the agent's, 16MiB]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = values::size)]
+    pub(crate) output_limit: Option<u64>,
     /// How many tasks
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = values::count)]
     pub(crate) count: u32,
@@ -64,11 +67,12 @@ pub(crate) struct RunArgs {
     /// A file to give to a task, read-only; may be repeated
     #[arg(long, value_name = "HOST::GUEST")]
     pub(crate) file: Vec<FileArg>,
-    /// A directory of the agent's host to open for a task; may be repeated
-    #[arg(long, value_name = "HOST::GUEST[:rw]")]
+    /// A directory of the agent's host to open for a task, read-only unless it ends in :rw; a relative path begins here. May be
+    /// repeated
+    #[arg(long, value_name = "HOST::GUEST[:ro|:rw]")]
     pub(crate) dir: Vec<DirectoryArg>,
     /// Fixes what a task gets for randomness and time, so that its fuel repeats exactly
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::seed)]
     pub(crate) seed: Option<u64>,
     /// Leave as soon as the tasks are launched; they go on for up to 24 hours
     #[arg(long)]
@@ -118,9 +122,16 @@ impl FromStr for DirectoryArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<DirectoryArg, String> {
-        let (text, writable) = text.strip_suffix(":rw").map_or((text, false), |text| (text, true));
-        let (host, guest) =
-            host_and_guest(text).ok_or("expected HOST::GUEST or HOST::GUEST:rw, such as ./data::data")?;
+        let (path, writable) = match (text.strip_suffix(":rw"), text.strip_suffix(":ro")) {
+            (Some(path), _) => (path, true),
+            (None, Some(path)) => (path, false),
+            (None, None) => (text, false),
+        };
+        let (host, guest) = host_and_guest(path)
+            .ok_or("expected HOST::GUEST, HOST::GUEST:ro or HOST::GUEST:rw, such as ./data::data")?;
+        if let Some((_, end)) = guest.split_once(':') {
+            return Err(format!("the guest's path {guest:?} has a colon; :{end} is neither :ro nor :rw"));
+        }
         Ok(DirectoryArg { host, guest: guest.to_owned(), writable })
     }
 }
@@ -143,6 +154,10 @@ mod tests {
         let read: DirectoryArg = ".::work".parse().unwrap();
         let write: DirectoryArg = ".::work:rw".parse().unwrap();
         assert!(!read.writable && write.writable);
+        assert_eq!(".::work:ro".parse::<DirectoryArg>().unwrap(), read);
+        for bad in [".::x:zz", ".::a:b:rw", ".", ".::", "::x"] {
+            assert!(bad.parse::<DirectoryArg>().is_err(), "{bad:?} passed");
+        }
         assert_eq!((read.guest, write.guest), ("work".to_owned(), "work".to_owned()));
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use holm_proto::v1;
 use tonic::Streaming;
 
+use super::runs;
 use crate::args::{CopyArgs, Global};
 use crate::connection::{connect, refusal};
 
@@ -15,11 +16,8 @@ pub(crate) async fn run(global: &Global, args: CopyArgs) -> anyhow::Result<()> {
     anyhow::ensure!(!args.from.path.is_empty(), "no file is named: expected TASK:PATH, such as report:result.csv");
     let client = connect(global).await?;
     let from = || format!("{} cannot be copied", args.from);
-    let request = v1::ReadFileRequest {
-        framework_id: args.framework.map(|id| id.to_string()).unwrap_or_default(),
-        task_id: args.from.task.to_string(),
-        path: args.from.path.clone(),
-    };
+    let (framework_id, task_id) = runs::one_task(&client, &args.from.task, args.framework).await?;
+    let request = v1::ReadFileRequest { framework_id, task_id, path: args.from.path.clone() };
     let stream = client.operator().read_file(request).await.map_err(refusal).with_context(from)?.into_inner();
     if args.to == Path::new("-") {
         copy(stream, &mut io::stdout().lock()).await.with_context(from)?;

@@ -39,16 +39,7 @@ pub(crate) async fn agents(global: &Global, format: Format) -> anyhow::Result<()
 /// Prints the frameworks.
 pub(crate) async fn frameworks(global: &Global, args: FrameworksArgs) -> anyhow::Result<()> {
     let client = connect(global).await?;
-    let (mut frameworks, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = v1::ListFrameworksRequest { limit: 0, page_token, include_completed: args.all };
-        let page = client.operator().list_frameworks(request).await.map_err(refusal)?.into_inner();
-        frameworks.extend(page.frameworks.into_iter().map(FrameworkRow::from));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+    let frameworks: Vec<_> = all_frameworks(&client, args.all).await?.into_iter().map(FrameworkRow::from).collect();
     print_list(args.output.output, &frameworks, "no frameworks", |frameworks| {
         let header = ["FRAMEWORK", "NAME", "STATE", "ROLES", "STAGING", "RUNNING", "ENDED", "HELD", "OFFERS", "AGE"];
         let mut table = Table::new(&header);
@@ -117,7 +108,7 @@ pub(crate) async fn offers(global: &Global, args: OffersArgs) -> anyhow::Result<
                 offer.framework_name.clone(),
                 offer.role.clone(),
                 offer.agent_id.clone(),
-                offer.resources.0.to_string(),
+                brief(&offer.resources.0),
                 output::span(Duration::from_secs_f64(offer.age_seconds)),
             ]);
         }
@@ -136,6 +127,23 @@ pub(crate) async fn all_agents(client: &Client) -> anyhow::Result<Vec<v1::AgentS
         page_token = page.next_page_token;
         if page_token.is_empty() {
             return Ok(agents);
+        }
+    }
+}
+
+/// Every framework that the master knows, and on demand those that have ended lately.
+pub(crate) async fn all_frameworks(
+    client: &Client,
+    include_completed: bool,
+) -> anyhow::Result<Vec<v1::FrameworkSummary>> {
+    let (mut frameworks, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListFrameworksRequest { limit: 0, page_token, include_completed };
+        let page = client.operator().list_frameworks(request).await.map_err(refusal)?.into_inner();
+        frameworks.extend(page.frameworks);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(frameworks);
         }
     }
 }

@@ -1,59 +1,133 @@
 //! `holm logs`.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
-use holm_model::TaskId;
 use holm_proto::v1;
+use holm_sdk::Client;
 
+use super::lists::all_frameworks;
+use super::runs::{Named, Run, Runs};
 use crate::args::{Format, Global, LogsArgs};
 use crate::connection::{connect, refusal};
 use crate::output;
 use lines::Lines;
+use seen::Seen;
 
 pub(crate) mod lines;
+pub(crate) mod seen;
 
-/// Prints what a task wrote to where it wrote it: stdout to stdout, stderr to stderr.
+/// How long a followed array is silent before it is looked whether all of it has ended.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Prints what tasks wrote to where they wrote it: stdout to stdout, stderr to stderr.
 pub(crate) async fn run(global: &Global, args: LogsArgs) -> anyhow::Result<()> {
     let client = connect(global).await?;
-    let request = v1::ReadLogsRequest {
-        framework_id: args.framework.map(|id| id.to_string()).unwrap_or_default(),
-        task_id: args.task.to_string(),
-        follow: args.follow,
-        only_new: false,
-    };
-    let mut records = client.logs(request).await.map_err(refusal)?;
-    let mut lines = Lines::default();
-    while let Some(record) = records.message().await.map_err(refusal)? {
-        let shown = match args.output.output {
-            Format::Json => show_json(&record),
-            Format::Text => show(&mut lines, &args.task, record),
-        };
-        match shown {
-            // The reader has what it wanted.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            result => result?,
+    let runs = Runs::list(&client).await?;
+    let named = runs.resolve(&client, &args.task, args.framework).await?;
+    let single = if let Named::Exactly { task, .. } = &named { Some(task.clone()) } else { None };
+    let mut shower = Shower { runs, single, format: args.output.output, lines: Lines::default() };
+    let result = match named {
+        Named::Exactly { framework, task } => {
+            read(&client, request(framework, task, args.follow), &mut Seen::default(), &mut shower).await
         }
+        Named::Array(run) if args.follow => follow(&client, &run, &mut shower).await,
+        Named::Array(run) => {
+            let request = request(run.framework, String::new(), false);
+            read(&client, request, &mut Seen::default(), &mut shower).await
+        }
+    };
+    match result.and_then(|()| Ok(shower.finish()?)) {
+        // The reader has what it wanted.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        result => result,
     }
-    for (stream, bytes) in lines.finish() {
-        write(stream, &bytes)?;
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn request(framework_id: String, task_id: String, follow: bool) -> v1::ReadLogsRequest {
+    v1::ReadLogsRequest { framework_id, task_id, follow, only_new: false }
+}
+
+async fn read(
+    client: &Client,
+    request: v1::ReadLogsRequest,
+    seen: &mut Seen,
+    shower: &mut Shower,
+) -> anyhow::Result<()> {
+    let mut records = client.logs(request).await.map_err(refusal)?;
+    while let Some(record) = records.message().await.map_err(refusal)? {
+        if let Some(record) = seen.admit(record) {
+            shower.show(record)?;
+        }
     }
     Ok(())
 }
 
-/// The output of one task as it is, that of an array by lines with the task's name before them.
-fn show(lines: &mut Lines, asked: &TaskId, record: v1::LogRecord) -> io::Result<()> {
-    let stream = record.stream();
-    if record.dropped_bytes > 0 {
-        eprintln!("holm: {}: {} of output were not kept here", record.task_id, output::bytes(record.dropped_bytes));
+/// Follows an array until all of it has ended, which its framework may outlive.
+async fn follow(client: &Client, run: &Run, shower: &mut Shower) -> anyhow::Result<()> {
+    let mut seen = Seen::default();
+    let mut records = client.logs(request(run.framework.clone(), String::new(), true)).await.map_err(refusal)?;
+    loop {
+        tokio::select! {
+            record = records.message() => match record.map_err(refusal)? {
+                Some(record) => {
+                    if let Some(record) = seen.admit(record) {
+                        shower.show(record)?;
+                    }
+                }
+                None => return Ok(()),
+            },
+            () = tokio::time::sleep(SILENCE) => {
+                let frameworks = all_frameworks(client, false).await?;
+                let now = frameworks.into_iter().filter_map(Run::from_wire).find(|now| now.framework == run.framework);
+                if now.is_none_or(|now| !now.goes_on()) {
+                    break;
+                }
+            }
+        }
     }
-    if record.task_id == asked.to_string() {
-        return write(stream, &record.data);
+    drop(records);
+    // All of it is written by now: what is left comes with one more look.
+    seen.rewind();
+    read(client, request(run.framework.clone(), String::new(), false), &mut seen, shower).await
+}
+
+/// Shows records: one task's as they are, those of several by lines with the task's name before them.
+struct Shower {
+    runs: Runs,
+    /// The one task or launch that was asked for.
+    single: Option<String>,
+    format: Format,
+    lines: Lines,
+}
+
+impl Shower {
+    fn show(&mut self, record: v1::LogRecord) -> io::Result<()> {
+        if self.format == Format::Json {
+            return show_json(&record);
+        }
+        let stream = record.stream();
+        let name = self.runs.shown(&record.framework_id, &record.task_id);
+        if record.dropped_bytes > 0 {
+            eprintln!("holm: {name}: {} of output were not kept", output::bytes(record.dropped_bytes));
+        }
+        if self.single.as_ref() == Some(&record.task_id) {
+            return write(stream, &record.data);
+        }
+        let ready = match stream {
+            v1::LogStream::End => self.lines.end(&name),
+            stream => self.lines.add(&name, stream, &record.data),
+        };
+        ready.into_iter().try_for_each(|(stream, bytes)| write(stream, &bytes))
     }
-    let ready = match stream {
-        v1::LogStream::End => lines.end(&record.task_id),
-        stream => lines.add(&record.task_id, stream, &record.data),
-    };
-    ready.into_iter().try_for_each(|(stream, bytes)| write(stream, &bytes))
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.lines.finish().into_iter().try_for_each(|(stream, bytes)| write(stream, &bytes))
+    }
 }
 
 fn write(stream: v1::LogStream, bytes: &[u8]) -> io::Result<()> {

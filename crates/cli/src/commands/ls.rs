@@ -4,6 +4,7 @@ use anyhow::Context;
 use holm_proto::v1;
 use serde::Serialize;
 
+use super::runs;
 use crate::args::{Global, ListArgs};
 use crate::connection::{connect, refusal};
 use crate::output::{Table, print_list};
@@ -19,11 +20,8 @@ struct Entry {
 pub(crate) async fn run(global: &Global, args: ListArgs) -> anyhow::Result<()> {
     let client = connect(global).await?;
     let from = || format!("{} cannot be listed", args.from);
-    let request = v1::ListFilesRequest {
-        framework_id: args.framework.map(|id| id.to_string()).unwrap_or_default(),
-        task_id: args.from.task.to_string(),
-        path: args.from.path.clone(),
-    };
+    let (framework_id, task_id) = runs::one_task(&client, &args.from.task, args.framework).await?;
+    let request = v1::ListFilesRequest { framework_id, task_id, path: args.from.path.clone() };
     let mut stream = client.operator().list_files(request).await.map_err(refusal).with_context(from)?.into_inner();
     let mut entries = Vec::new();
     while let Some(v1::FileEntry { name, size, directory }) =

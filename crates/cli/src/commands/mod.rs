@@ -14,6 +14,7 @@ mod master;
 mod ps;
 pub(crate) mod run;
 pub(crate) mod runner;
+mod runs;
 mod up;
 
 use std::process::ExitCode;

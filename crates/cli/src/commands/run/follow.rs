@@ -1,6 +1,5 @@
 //! Follows the output of a framework's tasks while they run, across masters and connections.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holm_model::{FrameworkId, TaskId};
@@ -10,6 +9,7 @@ use tokio::sync::watch;
 
 use super::printer::{Printer, Target};
 use crate::commands::logs::lines::Lines;
+use crate::commands::logs::seen::Seen;
 use crate::output;
 
 /// The pause before a stream that broke is opened again.
@@ -42,15 +42,6 @@ pub(super) struct Source {
     pub(super) framework: FrameworkId,
 }
 
-/// What has been shown of a task that has not ended.
-#[derive(Debug, Default)]
-struct Shown {
-    /// Bytes taken of stdout and of stderr, those that were not kept included.
-    taken: [u64; 2],
-    /// Of which so many are to come again, after the stream was opened again.
-    again: [u64; 2],
-}
-
 /// Shows output until it is dropped.
 pub(super) struct Follower {
     name: String,
@@ -58,13 +49,13 @@ pub(super) struct Follower {
     printer: Printer,
     progress: watch::Sender<Progress>,
     lines: Lines,
-    tasks: BTreeMap<String, Option<Shown>>,
+    seen: Seen,
 }
 
 impl Follower {
     /// Shows the output of the tasks of the run called `name`.
     pub(super) fn new(name: &str, style: Style, printer: Printer, progress: watch::Sender<Progress>) -> Follower {
-        Follower { name: name.to_owned(), style, printer, progress, lines: Lines::default(), tasks: BTreeMap::new() }
+        Follower { name: name.to_owned(), style, printer, progress, lines: Lines::default(), seen: Seen::default() }
     }
 
     /// Follows for ever, or until the framework has ended and everything has been shown.
@@ -89,8 +80,7 @@ impl Follower {
         let framework_id = source.framework.to_string();
         let request = ReadLogsRequest { framework_id, task_id: String::new(), follow: true, only_new: false };
         let mut records = client.logs(request).await.map_err(|status| status.message().to_owned())?;
-        // The stream begins at the beginning: what was shown comes again.
-        self.tasks.values_mut().flatten().for_each(|shown| shown.again = shown.taken);
+        self.seen.rewind();
         while let Some(record) = records.message().await.map_err(|status| status.message().to_owned())? {
             self.take(record).await;
         }
@@ -98,32 +88,21 @@ impl Follower {
     }
 
     async fn take(&mut self, record: LogRecord) {
-        let stream = record.stream();
-        let entry = self.tasks.entry(record.task_id.clone()).or_insert_with(|| Some(Shown::default()));
-        let Some(shown) = entry else {
+        let Some(record) = self.seen.admit(record) else {
             // It comes again; that something comes is worth knowing.
             return self.progress.send_modify(|progress| progress.records += 1);
         };
-        let mut ended = false;
-        let fresh = match stream {
-            LogStream::Stdout => shown.take(0, &record),
-            LogStream::Stderr => shown.take(1, &record),
-            LogStream::End => {
-                ended = true;
-                *entry = None;
-                Fresh { dropped: record.dropped_bytes, from: record.data.len() }
-            }
-            LogStream::Unspecified => return,
-        };
-        if fresh.dropped > 0 {
-            let message =
-                format!("holm: {}: {} of output were not kept\n", record.task_id, output::bytes(fresh.dropped));
-            self.printer.print(Target::Stderr, message.into_bytes()).await;
+        if record.dropped_bytes > 0 {
+            let (task, size) = (self.label(&record.task_id), output::bytes(record.dropped_bytes));
+            self.printer
+                .print(Target::Notice, format!("holm: {task}: {size} of output were not kept\n").into_bytes())
+                .await;
         }
-        self.show(&record, stream, &record.data[fresh.from..]).await;
+        let stream = record.stream();
+        self.show(&record, stream, &record.data).await;
         self.progress.send_modify(|progress| {
             progress.records += 1;
-            progress.complete += u64::from(ended);
+            progress.complete += u64::from(stream == LogStream::End);
         });
     }
 
@@ -156,48 +135,4 @@ impl Follower {
 
 fn target(stream: LogStream) -> Target {
     if stream == LogStream::Stderr { Target::Stderr } else { Target::Stdout }
-}
-
-/// The part of a record that was not seen before.
-#[derive(Debug, PartialEq, Eq)]
-struct Fresh {
-    /// Bytes before it that were not kept.
-    dropped: u64,
-    /// Where in the record it begins.
-    from: usize,
-}
-
-impl Shown {
-    fn take(&mut self, stream: usize, record: &LogRecord) -> Fresh {
-        let again = &mut self.again[stream];
-        let dropped_again = record.dropped_bytes.min(*again);
-        *again -= dropped_again;
-        let from = usize::try_from(*again).unwrap_or(usize::MAX).min(record.data.len());
-        *again -= from as u64;
-        let dropped = record.dropped_bytes - dropped_again;
-        self.taken[stream] += dropped + (record.data.len() - from) as u64;
-        Fresh { dropped, from }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(data: &'static [u8], dropped_bytes: u64) -> LogRecord {
-        LogRecord { data: data.into(), dropped_bytes, ..LogRecord::default() }
-    }
-
-    #[test]
-    fn what_comes_again_is_not_shown_again() {
-        let mut shown = Shown::default();
-        assert_eq!(shown.take(0, &record(b"hello ", 0)), Fresh { dropped: 0, from: 0 });
-        assert_eq!(shown.take(0, &record(b"world", 3)), Fresh { dropped: 3, from: 0 });
-        shown.again = shown.taken;
-        // Cut elsewhere than the first time.
-        assert_eq!(shown.take(0, &record(b"hel", 0)).from, 3);
-        assert_eq!(shown.take(0, &record(b"lo ", 0)).from, 3);
-        assert_eq!(shown.take(0, &record(b"world, and more", 3)), Fresh { dropped: 0, from: 5 });
-        assert_eq!(shown.take(1, &record(b"other stream", 0)).from, 0);
-    }
 }

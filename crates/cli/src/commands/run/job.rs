@@ -1,6 +1,6 @@
 //! From the command line to a task specification, and from this machine's files to blobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use crate::output;
 pub(super) const ATTACHED: Duration = Duration::from_secs(60);
 /// How long detached tasks go on.
 pub(super) const DETACHED: Duration = Duration::from_secs(24 * 3600);
-/// Room in a name for the number of a launch: a dot and six digits.
-const SUFFIX_BYTES: usize = 7;
+/// Room in a name for the number of a launch: a dot and eight digits.
+const SUFFIX_BYTES: usize = 9;
 /// Longest part of a file's name that becomes a task's.
 const STEM_BYTES: usize = 32;
 
@@ -54,13 +54,16 @@ impl Draft {
             files: files.collect(),
             directories: directories(args)?,
             resources: resources(args)?,
-            limits: Limits { fuel: args.fuel, deadline: args.timeout, output_bytes: None },
+            limits: Limits { fuel: args.fuel, deadline: args.timeout, output_bytes: args.output_limit },
             seed: args.seed,
             ..TaskSpec::default()
         };
         for file in &args.file {
             let readable = std::fs::metadata(&file.host).is_ok_and(|metadata| metadata.is_file());
             anyhow::ensure!(readable, "input file {} is not a file that can be read", file.host.display());
+        }
+        if let Some((outer, inner)) = clash(args) {
+            bail!("--file {outer} and --file {inner} cannot both be: one would be inside the other");
         }
         let launch = Launch { id: name.clone(), tasks: TaskRange::Single, slots: 1, spec: Arc::new(spec.clone()) };
         launch.validate()?;
@@ -88,6 +91,13 @@ fn default_name(module: &Path) -> anyhow::Result<BatchId> {
     Ok(format!("{stem}-{}", hex::encode(suffix)).parse()?)
 }
 
+/// Two input files of which one would have to be a directory.
+fn clash(args: &RunArgs) -> Option<(&str, &str)> {
+    let guests: Vec<&str> = args.file.iter().map(|file| file.guest.as_str()).collect();
+    let inside = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    guests.iter().find_map(|outer| Some((*outer, *guests.iter().find(|inner| inside(outer, inner))?)))
+}
+
 fn environment(pairs: &[(String, String)]) -> anyhow::Result<BTreeMap<Arc<str>, Arc<str>>> {
     let mut environment = BTreeMap::new();
     for (name, value) in pairs {
@@ -101,10 +111,21 @@ fn environment(pairs: &[(String, String)]) -> anyhow::Result<BTreeMap<Arc<str>, 
 fn directories(args: &RunArgs) -> anyhow::Result<Vec<DirectoryGrant>> {
     let grant = |directory: &crate::args::DirectoryArg| {
         let shown = directory.host.display();
+        let grant = |host: &Path| {
+            let host = host.to_str().with_context(|| format!("the path of directory {shown} is not UTF-8"))?;
+            Ok(DirectoryGrant {
+                host: host.into(),
+                guest: directory.guest.as_str().into(),
+                writable: directory.writable,
+            })
+        };
+        // The agent's host may be another machine; only what is relative means something here.
+        if directory.host.is_absolute() {
+            return grant(&directory.host);
+        }
         let host = directory.host.canonicalize().with_context(|| format!("directory {shown} cannot be found"))?;
         anyhow::ensure!(host.is_dir(), "directory {shown} is not a directory");
-        let host = host.to_str().with_context(|| format!("the path of directory {shown} is not UTF-8"))?;
-        Ok(DirectoryGrant { host: host.into(), guest: directory.guest.as_str().into(), writable: directory.writable })
+        grant(&host)
     };
     args.dir.iter().map(grant).collect()
 }
@@ -151,16 +172,28 @@ fn room(totals: &[Resources], asked: &Resources, count: u32) -> Result<u32, Stri
     let scarce = asked.iter().find(|(name, quantity)| lacking(name, quantity));
     let Some((name, quantity)) = scarce else {
         let list = totals.iter().map(output::brief).collect::<Vec<_>>().join(" | ");
-        return Err(format!("no single agent has {asked}; the agents have {list}"));
+        return Err(format!("no single agent has {}; the agents have {list}", output::brief(asked)));
     };
     let part: Resources = [(name.clone(), quantity.clone())].into_iter().collect();
     let largest = totals.iter().max_by_key(|total| total.scalar(name));
-    let most = largest.map(|total| name.show(total.scalar(name))).unwrap_or_default();
+    let most = largest.map(|total| output::brief_amount(name, total.scalar(name))).unwrap_or_default();
     Err(match quantity {
         Quantity::Scalar(_) => {
-            format!("no agent can ever hold the task: it asks for {part}, and the largest agent has {name}:{most}")
+            format!(
+                "no agent can ever hold the task: it asks for {}, and the largest agent has {name}:{most}",
+                output::brief(&part)
+            )
         }
-        Quantity::Ranges(_) | Quantity::Set(_) => format!("no agent can ever hold the task: none has {part}"),
+        Quantity::Ranges(_) | Quantity::Set(_) => {
+            let of = |total: &Resources| {
+                let own = total.iter().find(|(other, _)| *other == name)?;
+                Some(output::brief(&[(name.clone(), own.1.clone())].into_iter().collect()))
+            };
+            let there: BTreeSet<String> = totals.iter().filter_map(of).collect();
+            let there = there.into_iter().take(8).collect::<Vec<_>>().join(" | ");
+            let there = if there.is_empty() { "no such resource".to_owned() } else { there };
+            format!("no agent can ever hold the task: none has {part}; the agents have {there}")
+        }
     })
 }
 
@@ -192,16 +225,32 @@ mod tests {
     }
 
     #[test]
+    fn an_absolute_directory_is_the_agents_business_and_a_relative_one_is_found_here() {
+        let draft = Draft::new(&args(&["x.wasm", "--dir", "/only/there::x", "--dir", ".::y:rw"])).unwrap();
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        let hosts: Vec<_> = draft.spec.directories.iter().map(|grant| &*grant.host).collect();
+        assert_eq!(hosts, ["/only/there", here.to_str().unwrap()]);
+    }
+
+    #[test]
+    fn the_limit_of_output_is_part_of_the_task() {
+        let draft = Draft::new(&args(&["x.wasm", "--output-limit", "20MiB"])).unwrap();
+        assert_eq!(draft.spec.limits.output_bytes, Some(20 << 20));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_the_field_and_the_limit() {
-        assert!(refusal(&["x.wasm", "--fuel", "0"]).contains("limit fuel is zero"));
         assert!(refusal(&["x.wasm", "--timeout", "0s"]).contains("limit deadline is zero"));
         assert!(refusal(&["x.wasm", "--env", "A=1", "--env", "A=2"]).contains("variable A is given twice"));
-        assert!(refusal(&["x.wasm", "--dir", "/no/such/dir::x"]).contains("/no/such/dir cannot be found"));
+        assert!(refusal(&["x.wasm", "--dir", "no/such/dir::x"]).contains("no/such/dir cannot be found"));
         assert!(refusal(&["x.wasm", "--dir", "/::../x"]).contains("relative path"));
         assert!(refusal(&["x.wasm", "--file", "/no/such::x"]).contains("/no/such"));
+        let file = std::env::current_exe().unwrap().display().to_string();
+        let (outer, inner) = (format!("{file}::in/a"), format!("{file}::in/a/b"));
+        assert!(refusal(&["x.wasm", "--file", &inner, "--file", &outer]).contains("in/a and --file in/a/b"));
         assert!(refusal(&["x.wasm", "--resources", "cpus:2"]).contains("cpus is given twice"));
         let long = "x".repeat(125);
-        assert!(refusal(&["x.wasm", "--count", "2", "--name", &long]).contains("limit for an array is 121"));
+        assert!(refusal(&["x.wasm", "--count", "2", "--name", &long]).contains("limit for an array is 119"));
     }
 
     #[test]
@@ -214,6 +263,8 @@ mod tests {
         let message = room(&totals, &asked("cpus:3;mem:2GiB"), 1).unwrap_err();
         assert!(message.contains("no single agent has cpus:3;mem:2GiB"), "{message}");
         assert!(room(&totals, &asked("cpus:1;mem:1MiB;ports:[1-1]"), 1).unwrap_err().contains("none has ports"));
+        let ports = ["ports:[5-9]".parse().unwrap()];
+        assert!(room(&ports, &asked("ports:[1-1]"), 1).unwrap_err().contains("the agents have ports:[5-9]"));
         assert!(room(&[], &asked("cpus:1"), 1).unwrap_err().contains("no agent is registered"));
     }
 }

@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `module.rs` | a first look at the file |
 //! | `job.rs` | from arguments to a task specification; files are pushed |
-//! | `scheduler.rs`, `plan.rs` | offers in, launches out |
+//! | `scheduler.rs`, `plan.rs`, `pace.rs` | offers in, launches out |
 //! | `follow.rs`, `printer.rs` | live output |
 //! | `report.rs` | ends, exit codes |
 
 mod follow;
 mod job;
 pub(crate) mod module;
+mod pace;
 mod plan;
 mod printer;
 mod report;
@@ -185,7 +186,7 @@ impl Session {
     }
 
     async fn take_end(&mut self, end: &TaskUpdate) {
-        self.report.add(end);
+        self.report.add(end, &self.name, self.interrupted);
         self.bar.set_position(self.report.ended.into());
         let failed = self.report.ended - self.report.finished;
         if failed > 0 {
@@ -230,7 +231,7 @@ impl Session {
 
     /// Says something to people.
     async fn say(&self, message: &str) {
-        self.printer.print(Target::Stderr, format!("holm: {message}\n").into_bytes()).await;
+        self.printer.print(Target::Notice, format!("holm: {message}\n").into_bytes()).await;
     }
 
     async fn finish(mut self, course: Course) -> anyhow::Result<ExitCode> {
@@ -241,6 +242,12 @@ impl Session {
                 Ok(self.report_all().await)
             }
             Course::Detached => self.leave().await,
+            Course::Stopped(Err(error)) if is_teardown(&error) => {
+                self.say("this run was ended from elsewhere: by holm kill, or by a teardown of its framework").await;
+                self.drain().await;
+                self.report_all().await;
+                Ok(ExitCode::from(report::KILLED))
+            }
             Course::Stopped(Err(error)) => Err(error),
             Course::Stopped(Ok(_)) => Err(anyhow::anyhow!("the framework was torn down by somebody else")),
             Course::Abandoned => Ok(ExitCode::from(INTERRUPTED)),
@@ -311,6 +318,11 @@ impl Session {
         }
         ExitCode::from(self.report.array_code(self.count, self.interrupted))
     }
+}
+
+/// Whether the framework ended because an operator said so: `holm kill` of an array, or `holm framework teardown`.
+fn is_teardown(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(DriverError::Refused(message)) if message.contains("torn down"))
 }
 
 /// Shown for arrays, on a terminal.

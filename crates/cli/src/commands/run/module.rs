@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 const MAGIC: &[u8] = b"\0asm";
 const CORE: [u8; 4] = [1, 0, 0, 0];
 const COMPONENT: [u8; 4] = [13, 0, 1, 0];
+/// The most that agents take.
+const MAX_BYTES: u64 = 64 << 20;
 /// Magic and version.
 const HEADER_BYTES: usize = 8;
 
@@ -30,6 +32,9 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
         bail!("module {shown} {problem}");
     }
     let size = metadata.len();
+    if size > MAX_BYTES {
+        bail!("module {shown} has {size} bytes; the limit is {MAX_BYTES}");
+    }
     match cut_section(&mut file, size).with_context(|| format!("module {shown} cannot be read"))? {
         Some(at) => bail!(
             "module {shown} is truncated: the section at byte {at} goes beyond the end of the file at byte {size}"
@@ -113,6 +118,15 @@ mod tests {
             check(Path::new(program.p1)).unwrap();
             check(Path::new(program.p2)).unwrap();
         }
+    }
+
+    #[test]
+    fn a_module_that_is_too_large_is_refused_with_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large.wasm");
+        std::fs::write(&path, b"\0asm\x01\0\0\0").unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(MAX_BYTES + 5).unwrap();
+        assert!(check(&path).unwrap_err().to_string().contains("67108869 bytes; the limit is 67108864"));
     }
 
     #[test]

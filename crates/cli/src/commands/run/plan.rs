@@ -44,17 +44,19 @@ impl Pending {
     /// Takes tasks for an offer with room for `slots` of them at a time, on a cluster with room for `capacity`.
     ///
     /// An offer that is the whole cluster's room gets everything. Otherwise it gets half of its proportional share: dealt out in
-    /// ever smaller pieces, the work ends on all agents at about the same time, however different they are. With `at_once` it gets
-    /// its whole share, since nobody will be there to deal out the rest.
-    pub(super) fn take(&mut self, slots: u32, capacity: u32, at_once: bool) -> Vec<Share> {
+    /// ever smaller pieces, the work ends on all agents at about the same time, however different they are. It never gets more
+    /// than `per_slot` tasks for a slot. Without that limit it gets its whole share at once, since nobody will be there to deal
+    /// out the rest.
+    pub(super) fn take(&mut self, slots: u32, capacity: u32, per_slot: Option<u32>) -> Vec<Share> {
         let slots = slots.min(self.count);
         if slots == 0 {
             return Vec::new();
         }
         let capacity = capacity.max(slots);
         let proportional = (u64::from(self.count) * u64::from(slots)).div_ceil(u64::from(capacity));
-        let wanted = if at_once || slots == capacity { proportional } else { proportional.div_ceil(2) };
-        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(slots, self.count);
+        let wanted = if per_slot.is_none() || slots == capacity { proportional } else { proportional.div_ceil(2) };
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let wanted = wanted.min(per_slot.unwrap_or(u32::MAX).saturating_mul(slots)).clamp(slots, self.count);
         // More than a launch may have are several launches, which then share the slots.
         let launches = wanted.div_ceil(MAX_BATCH_TASKS).min(slots);
         let mut shares = Vec::new();
@@ -98,25 +100,33 @@ mod tests {
     #[test]
     fn an_offer_of_all_there_is_gets_everything() {
         let mut pending = Pending::new(100);
-        assert_eq!(pending.take(4, 4, false), [Share { first: 0, count: 100, slots: 4 }]);
+        assert_eq!(pending.take(4, 4, Some(u32::MAX)), [Share { first: 0, count: 100, slots: 4 }]);
         assert_eq!(pending.count(), 0);
     }
 
     #[test]
     fn a_small_offer_gets_half_its_share_and_leaves_the_rest_for_others() {
         let mut pending = Pending::new(1000);
-        assert_eq!(pending.take(2, 10, false), [Share { first: 0, count: 100, slots: 2 }]);
-        assert_eq!(pending.take(8, 10, true), [Share { first: 100, count: 720, slots: 8 }]);
+        assert_eq!(pending.take(2, 10, Some(u32::MAX)), [Share { first: 0, count: 100, slots: 2 }]);
+        assert_eq!(pending.take(8, 10, None), [Share { first: 100, count: 720, slots: 8 }]);
         assert_eq!(pending.count(), 180);
+    }
+
+    #[test]
+    fn no_slot_gets_more_than_it_may() {
+        let mut pending = Pending::new(1000);
+        assert_eq!(pending.take(2, 2, Some(1)), [Share { first: 0, count: 2, slots: 2 }]);
+        assert_eq!(pending.take(2, 10, Some(4)), [Share { first: 2, count: 8, slots: 2 }]);
+        assert_eq!(pending.take(10, 10, Some(1000)).iter().map(|share| share.count).sum::<u32>(), 990);
     }
 
     #[test]
     fn no_launch_is_larger_than_allowed_and_all_slots_are_used() {
         let mut pending = Pending::new(10_000);
-        let shares = pending.take(2, 2, false);
+        let shares = pending.take(2, 2, Some(u32::MAX));
         assert_eq!(total(&shares), (8192, 2));
         assert!(shares.iter().all(|share| share.count <= MAX_BATCH_TASKS && share.slots >= 1));
-        assert_eq!(pending.take(1, 2, true).len(), 1);
+        assert_eq!(pending.take(1, 2, None).len(), 1);
     }
 
     #[test]
@@ -126,7 +136,7 @@ mod tests {
                 let mut pending = Pending::new(count);
                 let mut seen = vec![false; count as usize];
                 while pending.count() > 0 {
-                    let shares = pending.take(slots, 60, false);
+                    let shares = pending.take(slots, 60, Some(u32::MAX));
                     assert!(!shares.is_empty());
                     for share in shares {
                         assert!(share.slots >= 1 && share.slots <= share.count, "{share:?}");
@@ -143,10 +153,10 @@ mod tests {
     #[test]
     fn what_came_back_is_dealt_again() {
         let mut pending = Pending::new(4);
-        pending.take(4, 4, false);
+        pending.take(4, 4, Some(u32::MAX));
         pending.give_back(3..4);
         pending.give_back(0..1);
-        let shares = pending.take(2, 2, false);
+        let shares = pending.take(2, 2, Some(u32::MAX));
         assert_eq!(total(&shares), (2, 2));
         assert_eq!(pending.clear(), 0);
     }

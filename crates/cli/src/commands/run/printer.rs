@@ -1,6 +1,6 @@
 //! Writes to stdout and stderr on a thread of its own: a reader that is slow holds up the output and nothing else.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::thread;
 
 use indicatif::ProgressBar;
@@ -14,6 +14,8 @@ const QUEUE: usize = 64;
 pub(super) enum Target {
     Stdout,
     Stderr,
+    /// Stderr, on a line of its own.
+    Notice,
 }
 
 /// The way to the writing thread.
@@ -35,11 +37,11 @@ impl Printer {
         thread::Builder::new().name("printer".to_owned()).spawn(move || {
             let mut open = true;
             let mut ready = Vec::new();
+            let mut screen = Screen::default();
             // The bar steps aside once for everything that is there.
             while pieces.blocking_recv_many(&mut ready, QUEUE) > 0 {
                 let refused =
-                    |ready: &[(Target, Vec<u8>)]| ready.iter().filter(|(to, bytes)| write(*to, bytes).is_err()).count();
-                let refused = bar.suspend(|| refused(&ready));
+                    bar.suspend(|| ready.iter().filter(|(to, bytes)| screen.write(*to, bytes).is_err()).count());
                 ready.clear();
                 if open && refused > 0 {
                     open = false;
@@ -74,13 +76,53 @@ impl Written {
     }
 }
 
-fn write(target: Target, bytes: &[u8]) -> io::Result<()> {
-    match target {
-        Target::Stdout => {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(bytes)?;
-            stdout.flush()
+/// Whether what people see ends within a line.
+#[derive(Debug, Default)]
+struct Screen {
+    open_line: bool,
+}
+
+impl Screen {
+    fn write(&mut self, target: Target, bytes: &[u8]) -> io::Result<()> {
+        match target {
+            Target::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()?;
+                if stdout.is_terminal() {
+                    self.note(bytes);
+                }
+                Ok(())
+            }
+            Target::Stderr => {
+                self.note(bytes);
+                io::stderr().lock().write_all(bytes)
+            }
+            Target::Notice => io::stderr().lock().write_all(&self.notice(bytes)),
         }
-        Target::Stderr => io::stderr().lock().write_all(bytes),
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        self.open_line = bytes.last().map_or(self.open_line, |last| *last != b'\n');
+    }
+
+    fn notice(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let start: &[u8] = if self.open_line { b"\n" } else { b"" };
+        self.note(bytes);
+        [start, bytes].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_has_a_line_of_its_own() {
+        let mut screen = Screen::default();
+        assert_eq!(screen.notice(b"a\n"), b"a\n");
+        screen.note(b"no end");
+        assert_eq!(screen.notice(b"b\n"), b"\nb\n");
+        assert_eq!(screen.notice(b"c\n"), b"c\n");
     }
 }

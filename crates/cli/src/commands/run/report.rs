@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use holm_model::{Reason, TaskState, TaskStatus};
+use holm_model::{Reason, TaskId, TaskState, TaskStatus};
 use holm_sdk::TaskUpdate;
 use serde::Serialize;
 
 use crate::output::{self, Table};
 
 /// What a shell calls a killed program: 128 + SIGKILL.
-const KILLED: u8 = 137;
+pub(super) const KILLED: u8 = 137;
 /// What a shell calls an interrupted program: 128 + SIGINT.
 pub(super) const INTERRUPTED: u8 = 130;
 /// What failed without an exit code, and arrays with failures, end with.
@@ -46,7 +46,7 @@ pub(super) fn json_lines(update: &TaskUpdate) -> Vec<u8> {
             reason: reason.map(Reason::as_str),
             exit_code: *exit_code,
             message,
-            cpu_seconds: usage.cpu.as_secs_f64(),
+            cpu_seconds: output::seconds(usage.cpu),
             fuel: usage.fuel,
             peak_memory_bytes: usage.peak_memory,
             queued_ms: output::millis(usage.queued),
@@ -72,12 +72,14 @@ pub(super) struct Report {
     cpu: Duration,
     others: BTreeMap<(TaskState, Option<Reason>), u32>,
     failures: Vec<(String, String, TaskStatus)>,
+    /// Ends other than success that are not listed one by one, though they might be.
+    unlisted: u32,
     last: Option<TaskStatus>,
 }
 
 impl Report {
-    /// Takes in the end of some tasks.
-    pub(super) fn add(&mut self, update: &TaskUpdate) {
+    /// Takes in the end of some tasks of the run called `name`. After it was interrupted, tasks that are killed are only counted.
+    pub(super) fn add(&mut self, update: &TaskUpdate, name: &str, interrupted: bool) {
         let (count, status) = (update.count(), &update.status);
         self.ended += count;
         self.fuel = self.fuel.saturating_add(status.usage.fuel.saturating_mul(count.into()));
@@ -89,12 +91,25 @@ impl Report {
             self.finished += count;
         } else {
             *self.others.entry((status.state, status.reason)).or_default() += count;
-            let agent = update.agent.map_or_else(|| "-".to_owned(), |agent| agent.to_string());
-            let room = LISTED.saturating_sub(self.failures.len());
-            let rows = update.task_ids().take(room).map(|task| (task.to_string(), agent.clone(), status.clone()));
-            self.failures.extend(rows);
+            if !(interrupted && status.state == TaskState::Killed) {
+                self.list(update, name);
+            }
         }
         self.last = Some(status.clone());
+    }
+
+    fn list(&mut self, update: &TaskUpdate, name: &str) {
+        let agent = update.agent.map_or_else(|| "-".to_owned(), |agent| agent.to_string());
+        let room = LISTED.saturating_sub(self.failures.len());
+        let shown = |task: TaskId| match task.index {
+            Some(index) => format!("{name}/{index}"),
+            None => name.to_owned(),
+        };
+        let before = self.failures.len();
+        let rows = update.task_ids().take(room).map(|task| (shown(task), agent.clone(), update.status.clone()));
+        self.failures.extend(rows);
+        let listed = u32::try_from(self.failures.len() - before).unwrap_or(u32::MAX);
+        self.unlisted += update.count().saturating_sub(listed);
     }
 
     /// What a single task ends its command with.
@@ -158,9 +173,8 @@ impl Report {
             ]);
         }
         text.push_str(&table.render());
-        let more = (self.ended - self.finished) as usize - self.failures.len();
-        if more > 0 {
-            text.push_str(&format!("... and {more} more\n"));
+        if self.unlisted > 0 {
+            text.push_str(&format!("... and {} more\n", self.unlisted));
         }
         text
     }
@@ -193,7 +207,7 @@ mod tests {
 
     fn code(status: TaskStatus) -> u8 {
         let mut report = Report::default();
-        report.add(&ended(TaskRange::Single, status));
+        report.add(&ended(TaskRange::Single, status), "job", false);
         report.single_code(false)
     }
 
@@ -240,14 +254,29 @@ mod tests {
     #[test]
     fn an_array_lists_its_failures() {
         let mut report = Report::default();
-        report.add(&ended(TaskRange::Array { first: 0, count: 100 }, TaskStatus::of(TaskState::Finished)));
+        report.add(
+            &ended(TaskRange::Array { first: 0, count: 100 }, TaskStatus::of(TaskState::Finished)),
+            "job",
+            false,
+        );
         let trap = TaskStatus::because(TaskState::Failed, Reason::Trap, "unreachable executed\nbacktrace");
-        report.add(&ended(TaskRange::Array { first: 100, count: 60 }, trap));
+        let mut update = ended(TaskRange::Array { first: 100, count: 60 }, trap);
+        update.batch = "job.3".parse().unwrap();
+        report.add(&update, "job", false);
         let summary = report.summary(170, Duration::from_secs(2));
         assert!(summary.starts_with("170 tasks: 100 finished, 60 FAILED (TRAP), 10 never launched; 2.0s"), "{summary}");
         assert!(
             summary.contains("job/100") && summary.contains("unreachable executed...") && summary.contains("10 more")
         );
         assert_eq!(report.array_code(170, false), 1);
+    }
+
+    #[test]
+    fn after_ctrl_c_killed_tasks_are_counted_and_not_listed() {
+        let mut report = Report::default();
+        let killed = TaskStatus::because(TaskState::Killed, Reason::Killed, "killed before it started");
+        report.add(&ended(TaskRange::Array { first: 0, count: 300 }, killed), "job", true);
+        let summary = report.summary(300, Duration::from_secs(2));
+        assert!(summary.contains("300 KILLED (KILLED)") && summary.lines().count() == 1, "{summary}");
     }
 }

@@ -11,7 +11,10 @@ use holm_model::{
 use holm_sdk::{Calls, Event, Scheduler, TaskUpdate};
 use tokio::sync::mpsc;
 
+use super::pace::Pace;
 use super::plan::{Pending, Share};
+use crate::commands::runs;
+use crate::output::brief;
 
 /// Notices that may wait to be shown; more are dropped, since they are only for people.
 pub(super) const NOTICES: usize = 256;
@@ -19,8 +22,10 @@ pub(super) const NOTICES: usize = 256;
 const MAX_DROPS: u32 = 10;
 /// How long nothing is launched after a launch was dropped, so that the cause can pass.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After how long without a suitable offer that is said.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// After how long in which nothing happens it is said what is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often that is said at most: in so many times [`PATIENCE`].
+const HUSH: u32 = 5;
 /// How long a detached launch may take to be confirmed before it is taken for confirmed.
 const CONFIRM: Duration = Duration::from_secs(3);
 /// What is not needed stays away for this long; `revive` brings it back.
@@ -72,8 +77,11 @@ pub(super) struct RunScheduler {
     job: Job,
     outlet: Outlet,
     pending: Pending,
-    /// Tasks of each launch that have not ended.
-    live: BTreeMap<BatchId, u32>,
+    /// Launches with tasks that have not ended.
+    live: BTreeMap<BatchId, Live>,
+    pace: Pace,
+    /// Slots that a detached run has dealt tasks to.
+    dealt: u32,
     unconfirmed: BTreeSet<BatchId>,
     launches: u32,
     drops: BTreeMap<u32, u32>,
@@ -82,7 +90,22 @@ pub(super) struct RunScheduler {
     never_launched: u32,
     over: bool,
     largest_offer: Option<Resources>,
-    shown_waiting: bool,
+    ticking: bool,
+    /// Whether something happened since the last tick.
+    active: bool,
+    /// Ticks before something may be said again.
+    hush: u32,
+}
+
+/// A launch on its way.
+#[derive(Debug)]
+struct Live {
+    agent: AgentId,
+    /// Tasks that have not ended.
+    left: u32,
+    per_slot: u32,
+    /// Whether one of its tasks has begun to run.
+    begun: bool,
 }
 
 impl RunScheduler {
@@ -92,6 +115,8 @@ impl RunScheduler {
             job,
             outlet,
             live: BTreeMap::new(),
+            pace: Pace::new(),
+            dealt: 0,
             unconfirmed: BTreeSet::new(),
             launches: 0,
             drops: BTreeMap::new(),
@@ -100,7 +125,9 @@ impl RunScheduler {
             never_launched: 0,
             over: false,
             largest_offer: None,
-            shown_waiting: false,
+            ticking: false,
+            active: false,
+            hush: 0,
         }
     }
 
@@ -111,7 +138,7 @@ impl RunScheduler {
 
     fn registered(&mut self, framework: FrameworkId, calls: &mut Calls) {
         self.tell(Notice::Registered(framework));
-        if self.pending.count() > 0 {
+        if !std::mem::replace(&mut self.ticking, true) {
             calls.set_timer(TIMER_PATIENCE, PATIENCE);
         }
     }
@@ -129,15 +156,15 @@ impl RunScheduler {
                 Err(_) => calls.decline([offer.id], None),
             }
         }
-        for (ids, resources) in by_agent.into_values() {
-            self.offer(ids, &resources, calls);
+        for (agent, (ids, resources)) in by_agent {
+            self.offer(agent, ids, &resources, calls);
         }
         if self.pending.count() == 0 {
             calls.suppress([]);
         }
     }
 
-    fn offer(&mut self, ids: Vec<OfferId>, resources: &Resources, calls: &mut Calls) {
+    fn offer(&mut self, agent: AgentId, ids: Vec<OfferId>, resources: &Resources, calls: &mut Calls) {
         if self.stopping || self.pending.count() == 0 {
             return calls.decline(ids, Some(Refusal::new(NOT_NEEDED)));
         }
@@ -152,22 +179,31 @@ impl RunScheduler {
             }
             return calls.decline(ids, None);
         }
-        let shares = self.pending.take(slots, self.job.capacity, self.job.detach);
-        let launches = shares.into_iter().filter_map(|share| self.launch(&share)).collect();
+        let shares = if self.job.detach {
+            // Nobody will be there to launch more later: what is left is for the agents that have nothing yet.
+            let shares = self.pending.take(slots, self.job.capacity.saturating_sub(self.dealt), None);
+            self.dealt = self.dealt.saturating_add(slots);
+            shares
+        } else {
+            self.pending.take(slots, self.job.capacity, Some(self.pace.per_slot()))
+        };
+        let launches = shares.into_iter().filter_map(|share| self.launch(agent, &share)).collect();
+        self.active = true;
         calls.accept(ids, launches, Refusal::default());
         if self.pending.count() == 0 && self.job.detach {
             calls.set_timer(TIMER_CONFIRM, CONFIRM);
         }
     }
 
-    fn launch(&mut self, share: &Share) -> Option<Launch> {
+    fn launch(&mut self, agent: AgentId, share: &Share) -> Option<Launch> {
         let name = match self.launches {
             0 => self.job.name.clone(),
             // The name was checked to leave room for a number.
             number => format!("{}.{number}", self.job.name).parse().ok()?,
         };
         self.launches += 1;
-        self.live.insert(name.clone(), share.count);
+        let per_slot = share.count.div_ceil(share.slots.max(1));
+        self.live.insert(name.clone(), Live { agent, left: share.count, per_slot, begun: false });
         self.unconfirmed.insert(name.clone());
         let tasks = match self.job.count {
             1 => TaskRange::Single,
@@ -178,14 +214,9 @@ impl RunScheduler {
 
     fn update(&mut self, update: TaskUpdate, calls: &mut Calls) {
         self.unconfirmed.remove(&update.batch);
+        self.count(&update);
         if !update.status.state.is_terminal() {
             return;
-        }
-        if let Some(live) = self.live.get_mut(&update.batch) {
-            *live = live.saturating_sub(update.count());
-            if *live == 0 {
-                self.live.remove(&update.batch);
-            }
         }
         let never_ran = update.status.state == TaskState::Dropped || update.status.reason == Some(Reason::Trimmed);
         if never_ran && !self.stopping && self.may_repeat(&update) {
@@ -196,6 +227,30 @@ impl RunScheduler {
         }
         // There is room for every task, and the receiver is gone only when nobody wants to know.
         let _ = self.outlet.ends.try_send(update);
+    }
+
+    /// Takes down how far a launch has come, and how long its tasks took.
+    fn count(&mut self, update: &TaskUpdate) {
+        let state = update.status.state;
+        let Some(live) = self.live.get_mut(&update.batch) else { return };
+        let begun = state != TaskState::Staging;
+        self.active |= begun;
+        live.begun |= begun;
+        if !state.is_terminal() {
+            return;
+        }
+        let run = update.status.usage.run;
+        if !run.is_zero() {
+            self.pace.ended(update.count(), run);
+        }
+        live.left = live.left.saturating_sub(update.count());
+        if live.left == 0 {
+            let per_slot = live.per_slot;
+            self.live.remove(&update.batch);
+            if !run.is_zero() {
+                self.pace.launch_ended(per_slot);
+            }
+        }
     }
 
     /// Whether tasks that were dropped are worth another try.
@@ -232,15 +287,53 @@ impl RunScheduler {
                     calls.revive([]);
                 }
             }
-            TIMER_PATIENCE if self.launches == 0 && !self.shown_waiting && self.pending.count() > 0 => {
-                self.shown_waiting = true;
-                let asked = &self.job.spec.resources;
-                let largest = self.largest_offer.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-                self.tell(Notice::News(format!("waiting for {asked}; what was offered so far: {largest}")));
-            }
+            TIMER_PATIENCE => self.tick(calls),
             TIMER_CONFIRM => self.unconfirmed.clear(),
             _ => {}
         }
+    }
+
+    /// Says what is waited for when nothing happens.
+    fn tick(&mut self, calls: &mut Calls) {
+        calls.set_timer(TIMER_PATIENCE, PATIENCE);
+        self.hush = self.hush.saturating_sub(1);
+        if self.launches > 0 {
+            // Agents that have not offered anything by now are in use: the next offer gets all that is left.
+            self.dealt = self.job.capacity;
+        }
+        if std::mem::take(&mut self.active) || self.hush > 0 {
+            return;
+        }
+        if let Some(news) = self.waits_for() {
+            self.hush = HUSH;
+            self.tell(Notice::News(news));
+        }
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        // Of what runs it is not known whether it should take long.
+        if self.stopping || self.live.values().any(|live| live.begun) {
+            return None;
+        }
+        if let Some(first) = self.live.values().next() {
+            let tasks: u32 = self.live.values().map(|live| live.left).sum();
+            let agents: BTreeSet<AgentId> = self.live.values().map(|live| live.agent).collect();
+            let others = match agents.len() - 1 {
+                0 => String::new(),
+                others => format!(" and {others} other agent{}", if others == 1 { "" } else { "s" }),
+            };
+            let what = if self.job.count == 1 {
+                format!("{} is STAGING", self.job.name)
+            } else {
+                format!("{tasks} tasks are STAGING")
+            };
+            return Some(format!("waiting: {what} on {}{others}: the program is fetched or compiled", first.agent));
+        }
+        (self.pending.count() > 0).then(|| {
+            let asked = brief(&self.job.spec.resources);
+            let largest = self.largest_offer.as_ref().map_or_else(|| "nothing".to_owned(), brief);
+            format!("waiting for {asked}; what was offered so far: {largest}")
+        })
     }
 
     fn stop(&mut self, calls: &mut Calls) {
@@ -267,7 +360,11 @@ impl RunScheduler {
 impl Scheduler for RunScheduler {
     fn describe(&self) -> FrameworkInfo {
         let info = holm_sdk::framework_info(self.job.name.as_str(), [self.job.role.clone()]);
-        FrameworkInfo { failover_timeout: self.job.failover_timeout, ..info }
+        let labels = runs::labels(&self.job.name, self.job.count);
+        // Nobody will come back for a detached run: it is over with its last task.
+        let idle = self.job.detach.then(|| FrameworkInfo::ENDS_WHEN_IDLE.into());
+        let capabilities = idle.into_iter().collect();
+        FrameworkInfo { failover_timeout: self.job.failover_timeout, labels, capabilities, ..info }
     }
 
     fn handle(&mut self, events: Vec<Event>, calls: &mut Calls) {

@@ -85,13 +85,47 @@ fn a_single_task_has_the_name_alone_and_ends_the_run() {
     assert_eq!(bench.ends.try_recv().unwrap().status.state, TaskState::Finished);
 }
 
+fn array(first: u32, count: u32) -> TaskRange {
+    TaskRange::Array { first, count }
+}
+
+fn finished(run: Duration) -> TaskStatus {
+    let mut status = TaskStatus::of(TaskState::Finished);
+    status.usage.run = run;
+    status
+}
+
 #[test]
 fn an_array_goes_on_over_several_offers_with_its_own_indices() {
     let mut bench = bench(10, 4, false);
     let first = launches(&bench.offer("cpus:2;mem:8GiB"));
-    assert_eq!(first, [("job".to_owned(), TaskRange::Array { first: 0, count: 3 }, 2)]);
+    assert_eq!(first, [("job".to_owned(), array(0, 2), 2)]);
     let second = launches(&bench.offer("cpus:4;mem:8GiB"));
-    assert_eq!(second, [("job.1".to_owned(), TaskRange::Array { first: 3, count: 7 }, 4)]);
+    assert_eq!(second, [("job.1".to_owned(), array(2, 4), 4)]);
+}
+
+#[test]
+fn short_tasks_are_launched_in_ever_larger_batches() {
+    let mut bench = bench(10_000, 2, false);
+    let (mut first, mut name) = (0, "job".to_owned());
+    for (number, count) in [2, 8, 32, 128].into_iter().enumerate() {
+        let launched = launches(&bench.offer("cpus:2;mem:8GiB"));
+        assert_eq!(launched, [(name.clone(), array(first, count), 2)]);
+        bench.end(&name, array(first, count), finished(Duration::from_millis(1)));
+        first += count;
+        name = format!("job.{}", number + 1);
+    }
+}
+
+#[test]
+fn long_tasks_never_queue_on_a_slot_that_others_may_want() {
+    let mut bench = bench(100, 2, false);
+    for first in [0, 2, 4] {
+        let launched = launches(&bench.offer("cpus:2;mem:8GiB"));
+        let [(name, tasks, 2)] = launched.as_slice() else { panic!("{launched:?}") };
+        assert_eq!(*tasks, array(first, 2));
+        bench.end(name, *tasks, finished(Duration::from_secs(3)));
+    }
 }
 
 #[test]
@@ -103,6 +137,24 @@ fn an_offer_that_is_too_small_is_declined_and_after_a_while_that_is_said() {
     let notices = bench.notices();
     let expected = "waiting for cpus:1;mem:1GiB; what was offered so far: cpus:0.5;mem:8GiB";
     assert_eq!(notices, [Notice::News(expected.to_owned())]);
+}
+
+#[test]
+fn a_task_that_does_not_start_is_named_with_its_agent_but_not_all_the_time() {
+    let mut bench = bench(1, 4, false);
+    bench.offer("cpus:4;mem:8GiB");
+    let mut said = Vec::new();
+    for _ in 0..2 + HUSH {
+        bench.handle(Event::Timer(TIMER_PATIENCE));
+        said.push(bench.notices().len());
+    }
+    assert_eq!(said, [0, 1, 0, 0, 0, 0, 1], "not at once, then every {HUSH} ticks");
+    bench.handle(Event::Timer(TIMER_PATIENCE));
+    bench.end("job", TaskRange::Single, TaskStatus::of(TaskState::Running));
+    for _ in 0..3 * HUSH {
+        bench.handle(Event::Timer(TIMER_PATIENCE));
+    }
+    assert_eq!(bench.notices(), [], "a task that runs may take its time");
 }
 
 #[test]
@@ -145,4 +197,21 @@ fn a_detached_run_is_launched_when_it_is_confirmed() {
     assert_eq!(bench.notices(), []);
     bench.end("job", TaskRange::Array { first: 0, count: 4 }, TaskStatus::of(TaskState::Running));
     assert_eq!(bench.notices(), [Notice::Launched]);
+}
+
+#[test]
+fn a_detached_run_leaves_once_every_agent_has_its_share() {
+    let mut bench = bench(30, 20, true);
+    assert_eq!(launches(&bench.offer("cpus:10;mem:64GiB")), [("job".to_owned(), array(0, 15), 10)]);
+    assert_eq!(launches(&bench.offer("cpus:10;mem:64GiB")), [("job.1".to_owned(), array(15, 15), 10)]);
+    bench.handle(Event::Timer(TIMER_CONFIRM));
+    assert_eq!(bench.notices(), [Notice::Launched]);
+}
+
+#[test]
+fn a_detached_run_does_not_wait_for_agents_that_others_use() {
+    let mut bench = bench(30, 20, true);
+    bench.offer("cpus:10;mem:64GiB");
+    bench.handle(Event::Timer(TIMER_PATIENCE));
+    assert_eq!(launches(&bench.offer("cpus:1;mem:64GiB")), [("job.1".to_owned(), array(15, 15), 1)]);
 }
