@@ -124,14 +124,22 @@ pub(crate) fn run_all(steps: Vec<Step>) -> Result<()> {
     let count = steps.len();
     for Step { name, mut command } in steps {
         run(name, || {
-            let status = command.status().with_context(|| format!("start {command:?}"))?;
-            if status.success() { Ok(()) } else { bail!("{command:?}: {status}") }
+            let line = line_of(&command);
+            let status = command.status().with_context(|| format!("start {line}"))?;
+            if status.success() { Ok(()) } else { bail!("{line}: {status}") }
         })?;
     }
     if count > 1 {
         println!("==> all {count} steps passed ({:.1} s)", start.elapsed().as_secs_f64());
     }
     Ok(())
+}
+
+/// A command as somebody would type it.
+fn line_of(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs one step, printing its name before and its seconds after.

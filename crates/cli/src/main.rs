@@ -1,7 +1,7 @@
 //! The `holm` binary: daemons, a local cluster, and the commands that people and scripts use.
 //!
 //! Exit codes: 0 for success, 1 for failure, 2 for a wrong command line. `holm run` ends with its task's own exit code; see
-//! [`commands::run`].
+//! [`commands::run()`].
 
 mod args;
 mod cluster;
