@@ -65,6 +65,11 @@ impl Checkpoint {
             move |source| CheckpointError::Io { path, what, source }
         };
         let number = latest(dir).map_err(io(dir, "list it"))?;
+        // A crash between a rewrite and the removal of what it replaced leaves the older file.
+        for older in (number.saturating_sub(2)..number).map(|older| file_path(dir, older)).filter(|path| path.exists())
+        {
+            fs::remove_file(&older).map_err(io(&older, "remove it"))?;
+        }
         let path = file_path(dir, number);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,

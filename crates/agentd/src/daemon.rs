@@ -1,6 +1,6 @@
 //! The agent's loop: one task owns the core, hands it what happens, and performs what it decides, in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use holm_model::{
 use holm_proto::agent;
 use holm_runtime::{Allocation, Engine, EngineError};
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::answer::{Answerer, IsLive, Places};
 use crate::bulk::{self, Attachment, MasterBlobs};
@@ -25,6 +25,7 @@ use crate::grants::{AllowError, AllowedDirectories};
 use crate::machine::{boot_clock, boot_id, detect_resources, hostname};
 use crate::native::{NativeCache, WorkerCommand};
 use crate::prepare::Preparer;
+use crate::process::raise_open_files;
 use crate::runners::{RunnerCommand, Runners, runner_dir};
 use crate::sandbox;
 
@@ -106,6 +107,7 @@ pub enum AgentError {
 /// # Errors
 /// When it cannot start, or can no longer write its checkpoint.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    raise_open_files();
     if options.masters.is_empty() {
         return Err(AgentError::NoMaster);
     }
@@ -138,6 +140,7 @@ struct Daemon {
     inbox: Inbox,
     places: Places,
     log_bytes: u64,
+    sweeping: Option<JoinHandle<()>>,
     background: Vec<AbortHandle>,
     _dir: DataDir,
 }
@@ -190,6 +193,7 @@ impl Daemon {
             inbox,
             places: places()?,
             log_bytes: options.log_bytes,
+            sweeping: None,
             background,
             _dir: dir,
         })
@@ -377,17 +381,23 @@ impl Daemon {
         let _ = reply.send(live);
     }
 
-    fn sweep(&self) {
-        let known: Vec<_> = self.core.works().map(|work| work.work).collect();
-        let runners: Vec<_> = self.core.runners().collect();
-        let dir = &self.places.runners;
-        let is_running =
-            |path: &Path| runners.iter().any(|(runner, framework)| runner_dir(dir, *framework, *runner) == path);
-        let swept = sandbox::sweep(&self.places.works, |work| known.contains(&work))
-            .and_then(|_removed| sandbox::sweep_runners(dir, self.log_bytes.saturating_mul(4), is_running));
-        if let Err(error) = swept {
-            tracing::warn!(%error, "old sandboxes and logs cannot be removed");
+    /// Looks for old sandboxes and logs on a thread of its own, one pass at a time.
+    fn sweep(&mut self) {
+        if self.sweeping.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
+            return;
         }
+        let known: HashSet<WorkId> = self.core.works().map(|work| work.work).collect();
+        let dir = self.places.runners.clone();
+        let running: HashSet<PathBuf> =
+            self.core.runners().map(|(runner, framework)| runner_dir(&dir, framework, runner)).collect();
+        let (works, max_bytes) = (self.places.works.clone(), self.log_bytes.saturating_mul(4));
+        self.sweeping = Some(tokio::task::spawn_blocking(move || {
+            let sandboxes = sandbox::sweep(&works, |work| known.contains(&work));
+            let logs = sandbox::sweep_runners(&dir, max_bytes, |path| running.contains(path));
+            for error in [sandboxes.err(), logs.err()].into_iter().flatten() {
+                tracing::warn!(%error, "old sandboxes or logs cannot be removed");
+            }
+        }));
     }
 
     /// Kills every task that runs and waits until their ends are written down.
@@ -421,7 +431,7 @@ impl Daemon {
             self.runners.send(*runner, ToRunner::Stop);
             self.runners.stop(*runner, *framework, STOP_GRACE);
         }
-        self.runners.all_ended(&runners).await;
+        self.runners.all_ended().await;
     }
 }
 

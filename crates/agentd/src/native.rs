@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use holm_datadir::digest_of_file;
 use holm_model::{Digest, Reason};
@@ -19,6 +19,8 @@ use tokio::sync::Semaphore;
 pub(crate) const COMPILE_WALL_LIMIT: Duration = Duration::from_secs(120);
 /// Compilations at a time: more than one, so that a module that takes long does not hold up all others.
 const WORKERS: usize = 2;
+/// Native code used within this time is not evicted: a runner may be about to load it.
+const EVICTION_AGE: Duration = Duration::from_secs(60);
 /// Longest verdict read from a worker.
 const MAX_VERDICT_BYTES: usize = 64 << 10;
 
@@ -60,13 +62,43 @@ impl NativeCache {
     /// The cache in `dir`, which exists; `key` names the engine and its settings.
     pub(crate) fn new(dir: &Path, key: &str, worker: WorkerCommand) -> NativeCache {
         let turns = Arc::new(Semaphore::new(WORKERS));
+        // What a worker left that was killed.
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("draft-") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
         NativeCache { dir: dir.into(), key: key.into(), worker: worker.into(), turns }
     }
 
     /// The native code of a module, if it is here.
     pub(crate) fn find(&self, module: &Digest) -> Option<PathBuf> {
         let kinds = [ModuleKind::Core, ModuleKind::Component];
-        kinds.into_iter().map(|kind| self.path(module, kind)).find(|path| path.exists())
+        let path = kinds.into_iter().map(|kind| self.path(module, kind)).find(|path| path.exists())?;
+        // A use that could not be noted makes it older than it is, no more.
+        let _ = std::fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        Some(path)
+    }
+
+    /// Removes the native code not used for the longest time until at most `max_bytes` are left. What runs has its file
+    /// mapped and goes on.
+    pub(crate) fn evict(&self, max_bytes: u64) {
+        let mut files: Vec<_> = std::fs::read_dir(&self.dir).into_iter().flatten().flatten().collect();
+        files.retain(|file| kind_of(&file.path()).is_some());
+        let facts = files.iter().filter_map(|file| {
+            let meta = file.metadata().ok()?;
+            Some((meta.modified().ok()?, file.path(), meta.len()))
+        });
+        let mut facts: Vec<_> = facts.collect();
+        facts.sort();
+        let mut total: u64 = facts.iter().map(|(_, _, bytes)| bytes).sum();
+        for (used, path, bytes) in facts {
+            if total <= max_bytes || used.elapsed().unwrap_or_default() < EVICTION_AGE {
+                break;
+            }
+            self.discard(&path);
+            total -= bytes;
+        }
     }
 
     /// Whether the native code of a module is what the compile worker left there. Loading anything else could do

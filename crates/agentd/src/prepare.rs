@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use holm_datadir::{BlobStore, digest_of_file};
-use holm_model::{Digest, Launch, Prepared, Reason, ResourceName, TaskSpec, WorkId};
+use holm_model::{Digest, Launch, Prepared, Reason, ResourceName, WorkId};
 use tokio::sync::Mutex;
 
 use crate::grants::AllowedDirectories;
@@ -82,14 +82,21 @@ impl<F: Fetch> Preparer<F> {
         let granted = spec.directories.iter().map(|grant| self.allowed.grant(grant)).collect::<Result<_, _>>();
         let directories = granted.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
         let program = self.native_code(spec.module).await?;
-        let mut inputs = Vec::with_capacity(spec.files.len());
-        for file in &spec.files {
-            inputs.push((self.blob(file.digest).await?, Path::new(&*file.path)));
-        }
         let sandbox = self.works.join(work.to_string());
-        let laid_out = lay_out(&sandbox, &inputs, spec);
-        let (inputs, scratch) = laid_out
-            .map_err(|error| PrepareError::new(Reason::Sandbox, format!("the sandbox cannot be made: {error}")))?;
+        let failed = |error| PrepareError::new(Reason::Sandbox, format!("the sandbox cannot be made: {error}"));
+        clear(&sandbox).map_err(failed)?;
+        for file in &spec.files {
+            // Linked at once: the cache may give up a blob while the next is fetched.
+            let blob = self.blob(file.digest).await?;
+            place(&blob, &sandbox.join(INPUTS).join(&*file.path)).map_err(failed)?;
+        }
+        let inputs = (!spec.files.is_empty()).then(|| text(&sandbox.join(INPUTS)));
+        let wants_disk = spec.resources.scalar(&ResourceName::Disk).0 > 0;
+        let scratch = wants_disk.then(|| sandbox.join("scratch"));
+        if let Some(scratch) = &scratch {
+            make(scratch).map_err(failed)?;
+        }
+        let scratch = scratch.as_deref().map(text);
         Ok(Prepared { program: text(&program), inputs, scratch, directories })
     }
 
@@ -106,6 +113,9 @@ impl<F: Fetch> Preparer<F> {
         let gate = self.gate(module);
         let _passed = gate.lock().await;
         let compiled = self.native.compile(&module, &blob).await;
+        if compiled.is_ok() {
+            self.native.evict(self.max_cache_bytes);
+        }
         compiled.map_err(|error| PrepareError { reason: error.reason, message: error.message })
     }
 
@@ -161,32 +171,26 @@ impl<F: Fetch> Preparer<F> {
     }
 }
 
-type Layout = (Option<Arc<str>>, Option<Arc<str>>);
+/// The directory of a sandbox that holds the input files under their guest paths.
+const INPUTS: &str = "inputs";
 
-/// Lays out the input files under their guest paths, and the directory below which tasks that asked for disk get theirs.
-/// A task without files and disk costs nothing here.
-fn lay_out(sandbox: &Path, inputs: &[(PathBuf, &Path)], spec: &TaskSpec) -> std::io::Result<Layout> {
-    let mut layout = (None, None);
-    let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    if !inputs.is_empty() {
-        let root = sandbox.join("inputs");
-        for (blob, guest) in inputs {
-            let path = root.join(guest);
-            make(path.parent().unwrap_or(&root))?;
-            match fs::hard_link(blob, &path) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(_other_file_system) => fs::copy(blob, &path).map(|_bytes| ())?,
-                Ok(()) => {}
-            }
-        }
-        layout.0 = Some(text(&root));
+/// Removes what a sandbox of this number has: it can only be left from a life of the agent that nobody remembers, or
+/// from a preparation that was cut off. A task without files and disk has no sandbox, and costs nothing here.
+fn clear(sandbox: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(sandbox) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    if spec.resources.scalar(&ResourceName::Disk).0 > 0 {
-        let root = sandbox.join("scratch");
-        make(&root)?;
-        layout.1 = Some(text(&root));
-    }
-    Ok(layout)
+}
+
+fn make(path: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Puts a blob at a path of a sandbox, as a link where the file system allows.
+fn place(blob: &Path, path: &Path) -> std::io::Result<()> {
+    make(path.parent().unwrap_or(path))?;
+    fs::hard_link(blob, path).or_else(|_other_file_system| fs::copy(blob, path).map(|_bytes| ()))
 }
 
 fn text(path: &Path) -> Arc<str> {

@@ -4,11 +4,24 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, pidfd_send_signal, setrlimit};
+
+/// How often a process is looked at where it cannot be waited for.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Raises the limit on open files to what the system allows: every guest and every log that is read takes some.
+pub(crate) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files cannot be raised");
+    }
+}
 
 /// A process by its id and the moment it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +63,12 @@ impl ProcessIdentity {
 pub(crate) struct ProcessHandle(OwnedFd);
 
 impl ProcessHandle {
+    /// A handle on a child that has been started and not been waited for, so that its id is still its own.
+    pub(crate) fn of_child(pid: u32) -> io::Result<ProcessHandle> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(ProcessHandle(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
     /// Kills the process; one that has ended already is no error.
     pub(crate) fn kill(&self) {
         if let Err(error) = pidfd_send_signal(&self.0, Signal::KILL)
@@ -68,11 +87,17 @@ impl ProcessHandle {
 
     /// Waits until the process has ended.
     pub(crate) async fn ended(&self) {
-        let Ok(fd) = self.0.try_clone() else { return };
-        // SAFETY: the descriptor is owned by what is registered, and so stays open for as long as it is registered.
-        let Ok(fd) = (unsafe { AsyncFd::register(fd) }) else { return };
-        // A process handle becomes readable when its process ends.
-        let _ = fd.readable().await;
+        if let Ok(fd) = self.0.try_clone() {
+            // SAFETY: the descriptor is owned by what is registered, and so stays open for as long as it is registered.
+            if let Ok(fd) = unsafe { AsyncFd::register(fd) } {
+                // A process handle becomes readable when its process ends.
+                let _ = fd.readable().await;
+            }
+        }
+        // Without a descriptor to spare, it is asked again and again.
+        while !self.has_ended() {
+            tokio::time::sleep(POLL).await;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use holm_agent::AgentEvent;
@@ -23,6 +24,8 @@ use crate::process::{ProcessHandle, ProcessIdentity};
 const OUTBOX: usize = 4096;
 /// How long a runner may take to listen on its socket.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long what a dead runner said last may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often a socket that is not there yet is tried.
 const RETRY: Duration = Duration::from_millis(5);
 
@@ -47,6 +50,7 @@ struct Known {
     /// Present while connected.
     outbox: Option<mpsc::Sender<ToRunner>>,
     link: AbortHandle,
+    process: Arc<ProcessHandle>,
 }
 
 /// The directory of a runner.
@@ -63,15 +67,18 @@ impl Runners {
     /// Starts a runner. It belongs to no group or session of the agent, so that it outlives it.
     pub(crate) fn start(&mut self, runner: RunnerId, framework: FrameworkId) {
         let dir = runner_dir(&self.dir, framework, runner);
-        if let Err(error) = self.spawn(&dir, runner) {
-            self.exited(runner, format!("its process cannot be started: {error}"));
-            return;
+        match self.spawn(&dir, runner) {
+            Ok(process) => self.follow(runner, dir, process.into()),
+            Err(error) => self.exited(runner, format!("its process cannot be started: {error}")),
         }
-        self.follow(runner, dir);
     }
 
-    fn spawn(&self, dir: &Path, runner: RunnerId) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fn spawn(&self, dir: &Path, runner: RunnerId) -> io::Result<ProcessHandle> {
+        // A directory of that name can only be left from a life of the agent that nobody remembers.
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?,
+        }
         let errors = fs::File::create(dir.join("stderr"))?;
         let RunnerCommand { program, threads, max_tasks, log_bytes } = &self.command;
         let mut command = Command::new(program);
@@ -83,19 +90,22 @@ impl Runners {
         command.current_dir(dir).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         let mut child = command.spawn()?;
+        let process = child.id().map_or(Err(io::ErrorKind::NotFound.into()), ProcessHandle::of_child);
+        if process.is_err() {
+            child.start_kill()?;
+        }
         // Reaped here while the agent lives; by init afterwards.
         tokio::spawn(async move { child.wait().await });
-        Ok(())
+        process
     }
 
     /// Connects to a runner that was started by an earlier life of the agent.
     pub(crate) fn reclaim(&mut self, runner: RunnerId, framework: FrameworkId) {
         let dir = runner_dir(&self.dir, framework, runner);
-        if ProcessIdentity::read(&dir).and_then(|identity| identity.open()).is_none() {
-            self.exited(runner, "its process was gone when the agent came back".to_owned());
-            return;
+        match ProcessIdentity::read(&dir).and_then(|identity| identity.open()) {
+            Some(process) => self.follow(runner, dir, process.into()),
+            None => self.exited(runner, "its process was gone when the agent came back".to_owned()),
         }
-        self.follow(runner, dir);
     }
 
     /// Kills runner processes below the directory that nobody knows: the agent died between starting one and noting it,
@@ -116,17 +126,18 @@ impl Runners {
     }
 
     /// Connects to the runner's socket as soon as it listens, and watches its process.
-    fn follow(&mut self, runner: RunnerId, dir: PathBuf) {
+    fn follow(&mut self, runner: RunnerId, dir: PathBuf, process: Arc<ProcessHandle>) {
         let (outbox, messages) = mpsc::channel(OUTBOX);
-        let events = self.events.clone();
-        let link = tokio::spawn(run_link(runner, dir, messages, events)).abort_handle();
-        self.known.insert(runner, Known { outbox: Some(outbox), link });
+        let link = Link { runner, dir, process: process.clone(), events: self.events.clone() };
+        let link = tokio::spawn(link.run(messages)).abort_handle();
+        self.known.insert(runner, Known { outbox: Some(outbox), link, process });
     }
 
     /// A runner that did not exit was disconnected: try again.
     pub(crate) fn reconnect(&mut self, runner: RunnerId, framework: FrameworkId) {
-        self.forget(runner);
-        self.reclaim(runner, framework);
+        let Some(known) = self.known.remove(&runner) else { return self.reclaim(runner, framework) };
+        known.link.abort();
+        self.follow(runner, runner_dir(&self.dir, framework, runner), known.process);
     }
 
     /// Sends to a runner; says whether its queue had room.
@@ -147,21 +158,16 @@ impl Runners {
         }
     }
 
-    /// Kills the runner unless it exits within `grace`.
+    /// Kills the runner unless it exits within `grace`. Whoever follows it tells of its end.
     pub(crate) fn stop(&mut self, runner: RunnerId, framework: FrameworkId, grace: Duration) {
-        let dir = runner_dir(&self.dir, framework, runner);
-        let Some(process) = ProcessIdentity::read(&dir).and_then(|identity| identity.open()) else {
-            return self.exited(runner, "its process was gone when it was to be stopped".to_owned());
-        };
-        let events = self.events.clone();
+        if !self.known.contains_key(&runner) {
+            self.reclaim(runner, framework);
+        }
+        let Some(process) = self.known.get(&runner).map(|known| known.process.clone()) else { return };
         tokio::spawn(async move {
             if tokio::time::timeout(grace, process.ended()).await.is_err() {
                 process.kill();
-                process.ended().await;
             }
-            let message = "it was stopped".into();
-            // The receiver is gone only when the agent stops; hearing of the end twice is harmless.
-            let _ = events.send(AgentEvent::RunnerExited { runner, message }).await;
         });
     }
 
@@ -173,12 +179,9 @@ impl Runners {
     }
 
     /// Waits until no runner process of this agent is left; used when the agent must leave nothing behind.
-    pub(crate) async fn all_ended(&self, runners: &[(RunnerId, FrameworkId)]) {
-        for (runner, framework) in runners {
-            let identity = ProcessIdentity::read(&runner_dir(&self.dir, *framework, *runner));
-            if let Some(process) = identity.and_then(|identity| identity.open()) {
-                process.ended().await;
-            }
+    pub(crate) async fn all_ended(&self) {
+        for known in self.known.values() {
+            known.process.ended().await;
         }
     }
 
@@ -189,45 +192,60 @@ impl Runners {
 }
 
 /// One connection to a runner, from the first attempt to its end.
-async fn run_link(
+struct Link {
     runner: RunnerId,
     dir: PathBuf,
-    messages: mpsc::Receiver<ToRunner>,
+    process: Arc<ProcessHandle>,
     events: mpsc::Sender<AgentEvent>,
-) {
-    let exited = |message: String| AgentEvent::RunnerExited { runner, message: message.into() };
-    let end = match connect(&dir).await {
-        Err(why) => exited(why),
-        Ok((stream, process)) => {
-            // The receiver lives as long as the agent's loop.
-            let _ = events.send(AgentEvent::RunnerConnected { runner }).await;
-            tokio::select! {
-                () = process.ended() => exited(last_words(&dir)),
-                () = talk(runner, stream, messages, &events) => AgentEvent::RunnerDisconnected { runner },
-            }
-        }
-    };
-    let _ = events.send(end).await;
 }
 
-/// Connects once the runner has said which process it is and listens.
-async fn connect(dir: &Path) -> Result<(UnixStream, ProcessHandle), String> {
-    let attempt = async {
-        let short = short_path(dir).map_err(|error| format!("its directory cannot be opened: {error}"))?;
-        loop {
-            if let Some(identity) = ProcessIdentity::read(dir) {
-                let process = identity.open().filter(|process| !process.has_ended());
-                let Some(process) = process else { return Err(last_words(dir)) };
-                if let Ok(stream) = UnixStream::connect(short.path()).await {
-                    return Ok((stream, process));
+impl Link {
+    async fn run(self, messages: mpsc::Receiver<ToRunner>) {
+        let runner = self.runner;
+        let exited = |message: String| AgentEvent::RunnerExited { runner, message: message.into() };
+        let end = match self.connect().await {
+            Err(why) => exited(why),
+            Ok(stream) => {
+                // The receiver lives as long as the agent's loop.
+                let _ = self.events.send(AgentEvent::RunnerConnected { runner }).await;
+                let talk = talk(runner, stream, messages, &self.events);
+                tokio::pin!(talk);
+                tokio::select! {
+                    () = self.process.ended() => {
+                        // What it said before it died still counts.
+                        let _ = tokio::time::timeout(LAST_WORDS, talk).await;
+                        exited(last_words(&self.dir))
+                    }
+                    () = &mut talk => AgentEvent::RunnerDisconnected { runner },
                 }
             }
-            tokio::time::sleep(RETRY).await;
+        };
+        let _ = self.events.send(end).await;
+    }
+
+    /// Connects once the runner listens. One that never does is killed: nobody would know of its tasks.
+    async fn connect(&self) -> Result<UnixStream, String> {
+        let attempt = async {
+            let short = short_path(&self.dir).map_err(|error| format!("its directory cannot be opened: {error}"))?;
+            loop {
+                if self.process.has_ended() {
+                    return Err(last_words(&self.dir));
+                }
+                if let Ok(stream) = UnixStream::connect(short.path()).await {
+                    return Ok(stream);
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        let result = tokio::time::timeout(START_LIMIT, attempt).await;
+        let late = || Err(format!("it did not listen within {} s", START_LIMIT.as_secs()));
+        let result = result.unwrap_or_else(|_elapsed| late());
+        if result.is_err() {
+            self.process.kill();
+            self.process.ended().await;
         }
-    };
-    let limit = START_LIMIT.as_secs();
-    let late = |_elapsed| Err(format!("it did not listen within {limit} s: {}", last_words(dir)));
-    tokio::time::timeout(START_LIMIT, attempt).await.unwrap_or_else(late)
+        result
+    }
 }
 
 async fn talk(

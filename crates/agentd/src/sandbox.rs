@@ -15,6 +15,8 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, open, openat2};
 
 /// How long a sandbox stays after its launch was forgotten.
 pub(crate) const KEEP: Duration = Duration::from_secs(3600);
+/// Most directories of ended runners kept.
+const MAX_ENDED_RUNNERS: usize = 500;
 /// Most entries listed of one directory.
 const MAX_ENTRIES: usize = 10_000;
 
@@ -90,7 +92,13 @@ pub(crate) fn sweep(works: &Path, is_known: impl Fn(WorkId) -> bool) -> io::Resu
 pub(crate) fn sweep_runners(runners: &Path, max_bytes: u64, is_known: impl Fn(&Path) -> bool) -> io::Result<usize> {
     let mut found = Vec::new();
     for framework in fs::read_dir(runners)? {
-        for runner in fs::read_dir(framework?.path())? {
+        let framework = framework?.path();
+        // Gone once its last runner's directory is; a directory that is not empty stays.
+        let age = fs::metadata(&framework)?.modified()?.elapsed().unwrap_or_default();
+        if age > KEEP && fs::remove_dir(&framework).is_ok() {
+            continue;
+        }
+        for runner in fs::read_dir(framework)? {
             let path = runner?.path();
             let mut bytes = 0;
             for file in fs::read_dir(path.join("log")).into_iter().flatten() {
@@ -101,15 +109,16 @@ pub(crate) fn sweep_runners(runners: &Path, max_bytes: u64, is_known: impl Fn(&P
     }
     found.sort();
     let mut total: u64 = found.iter().map(|(_, _, bytes)| bytes).sum();
-    let mut removed = 0;
+    let (mut removed, mut left) = (0, found.len());
     for (_, path, bytes) in found {
-        if total <= max_bytes {
+        if total <= max_bytes && left <= MAX_ENDED_RUNNERS {
             break;
         }
         if !is_known(&path) {
             fs::remove_dir_all(&path)?;
             total -= bytes;
             removed += 1;
+            left -= 1;
         }
     }
     Ok(removed)

@@ -80,6 +80,9 @@ impl Master {
         if let Some(role) = strangers(&framework.info.roles, roles) {
             return self.complain(id, format!("framework is not subscribed to role {role}"));
         }
+        if let Some(framework) = self.frameworks.get_mut(&id) {
+            framework.hungry = !suppress;
+        }
         let done = if suppress { self.allocator.suppress(id, roles) } else { self.allocator.revive(id, roles) };
         self.check(done);
         self.out.roles = true;

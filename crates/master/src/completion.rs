@@ -1,6 +1,7 @@
 //! The end of a framework: first in the registry, then everywhere.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use holm_model::{AgentId, FrameworkId, FrameworkInfo, Reason, SchedulerEvent, TaskState, TaskStatus};
 
@@ -9,6 +10,9 @@ use crate::master::Peer;
 use crate::timers::Timer;
 use crate::writes::Then;
 use crate::{CloseCause, Delta, Effect, Master, RegistryOp};
+
+/// How long a framework that ends when idle may be away with nothing to run.
+const IDLE_GRACE: Duration = Duration::from_secs(10);
 
 impl Master {
     /// Begins to end a framework that is connected or disconnected.
@@ -25,24 +29,34 @@ impl Master {
         self.persist(vec![RegistryOp::PutFramework(record)], Then::CompleteFramework(id));
     }
 
-    /// Ends those of the frameworks just touched that wanted to be over when they are away and have nothing left to run.
-    pub(crate) fn complete_idle(&mut self) {
-        let is_over = |id: &FrameworkId| {
-            self.frameworks.get(id).is_some_and(|framework| {
-                matches!(framework.state, FrameworkState::Disconnected)
-                    && framework.live_tasks == 0
-                    && framework.info.capabilities.contains(FrameworkInfo::ENDS_WHEN_IDLE)
-            })
-        };
-        let over: Vec<FrameworkId> = self.out.frameworks.iter().copied().filter(is_over).collect();
-        // What an agent that has not reported yet runs is not known to be over.
-        if over.is_empty() || self.agents.values().any(|agent| agent.is_pending()) {
+    /// Looks later at those of the frameworks just touched that want to be over once they are away and have nothing left
+    /// to run: a connection may only have been interrupted.
+    pub(crate) fn watch_idle(&mut self) {
+        let idle: Vec<_> = self.out.frameworks.iter().copied().filter(|id| self.is_idle(*id)).collect();
+        for id in idle {
+            self.timers.set_once(Timer::Idle(id), self.now + IDLE_GRACE);
+        }
+    }
+
+    /// Ends a framework that still is away and has nothing to run. What an agent that has not reported yet runs is not
+    /// known to be over.
+    pub(crate) fn complete_idle(&mut self, id: FrameworkId) {
+        if !self.is_idle(id) {
             return;
         }
-        for id in over {
-            let why = "its last task has ended while it was away".into();
-            self.complete(id, Ending { session: None, why, requests: Vec::new() });
+        if self.agents.values().any(|agent| agent.is_pending()) {
+            return self.timers.set(Timer::Idle(id), self.now + IDLE_GRACE);
         }
+        let why = "its last task has ended while it was away".into();
+        self.complete(id, Ending { session: None, why, requests: Vec::new() });
+    }
+
+    fn is_idle(&self, id: FrameworkId) -> bool {
+        self.frameworks.get(&id).is_some_and(|framework| {
+            matches!(framework.state, FrameworkState::Disconnected)
+                && framework.live_tasks == 0
+                && framework.info.capabilities.contains(FrameworkInfo::ENDS_WHEN_IDLE)
+        })
     }
 
     /// The end is durable: tasks are killed, and what they held is free. An agent gives up what a removed framework

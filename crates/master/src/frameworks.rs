@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use holm_model::{AgentId, FrameworkId, FrameworkInfo, FrameworkRecord, OfferId, Role, Secret, SecretHash};
+use holm_model::{AgentId, FrameworkId, FrameworkInfo, FrameworkRecord, OfferId, Role, Secret, SecretHash, Time};
 
 use crate::{FrameworkPhase, RequestId, SessionId};
 
@@ -20,8 +20,12 @@ pub(crate) struct Framework {
     pub(crate) live_tasks: u64,
     /// The offers it holds.
     pub(crate) offers: BTreeSet<OfferId>,
-    /// Offers that timed out since it last answered one.
+    /// How often offers timed out since it last answered one; those that time out together count once.
     pub(crate) unanswered: u32,
+    /// When that was last.
+    pub(crate) unanswered_at: Option<Time>,
+    /// Whether it has been made no offer since it subscribed or asked for offers again.
+    pub(crate) hungry: bool,
     pub(crate) state: FrameworkState,
 }
 
@@ -124,6 +128,8 @@ impl Framework {
             live_tasks: 0,
             offers: BTreeSet::new(),
             unanswered: 0,
+            unanswered_at: None,
+            hungry: false,
             state,
         }
     }

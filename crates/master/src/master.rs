@@ -177,6 +177,7 @@ impl Master {
                 Timer::Ping(agent) => self.ping(agent),
                 Timer::AgentTimeout(agent) => self.agent_timed_out(agent),
                 Timer::Heartbeat(framework) => self.heartbeat(framework),
+                Timer::Idle(framework) => self.complete_idle(framework),
                 Timer::FrameworkTimeout(framework) => self.framework_timed_out(framework),
                 Timer::Retry(write) => self.retry_write(write),
             }
@@ -188,7 +189,7 @@ impl Master {
         if self.deposed {
             return;
         }
-        self.complete_idle();
+        self.watch_idle();
         self.allocate_if_due();
         self.tell_roles();
         for id in std::mem::take(&mut self.out.agents) {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holm_allocator::FrameworkShare;
 use holm_model::{AgentId, FrameworkId, Offer, OfferId, Refusal, Resources, Role, SchedulerEvent, Time};
 
+use crate::frameworks::Framework;
 use crate::options::MESSAGE_TARGET_BYTES;
 use crate::timers::Timer;
 use crate::{Delta, Master};
@@ -74,7 +74,9 @@ impl Master {
             resources: new.resources.clone(),
             attributes: agent.info.attributes.clone(),
         };
-        self.frameworks.get_mut(&new.framework)?.offers.insert(id);
+        let to = self.frameworks.get_mut(&new.framework)?;
+        to.offers.insert(id);
+        to.hungry = false;
         let NewOffer { framework, role, agent, resources } = new;
         self.offers.out.insert(id, Outstanding { framework, role, agent, resources, made: self.now });
         self.offers.by_agent.entry(agent).or_default().insert(id);
@@ -149,15 +151,17 @@ impl Master {
     /// An offer was held for too long. Who does not answer is asked again at once the first time, then later and later:
     /// while it holds an offer, others wait for what it does not use.
     pub(crate) fn expire_offer(&mut self, id: OfferId) {
+        let now = self.now;
         let Some(offer) = self.take_offer(id) else { return };
         let Some(framework) = self.frameworks.get_mut(&offer.framework) else { return self.release_offer(&offer) };
-        let earlier = framework.unanswered;
-        framework.unanswered = earlier.saturating_add(1);
-        let session = framework.connected();
-        if earlier == 0 {
+        if framework.unanswered_at.replace(now) != Some(now) {
+            framework.unanswered = framework.unanswered.saturating_add(1);
+        }
+        let (times, session) = (framework.unanswered, framework.connected());
+        if times == 1 {
             self.release_offer(&offer);
         } else {
-            let pause = UNANSWERED_PAUSE.0.saturating_mul(1 << (earlier - 1).min(16));
+            let pause = UNANSWERED_PAUSE.0.saturating_mul(1 << times.saturating_sub(2).min(16));
             self.decline_offer(&offer, Refusal::new(pause.min(UNANSWERED_PAUSE.1)));
         }
         if let Some(session) = session {
@@ -165,15 +169,15 @@ impl Master {
         }
     }
 
-    /// Ends offers that have been held for a while, if somebody waits who holds nothing at all.
+    /// Ends offers that have been held for a while, if a framework waits that has been offered nothing yet.
     pub(crate) fn relieve_contention(&mut self) {
         let now = self.now;
         let limit = self.options.contended_offer;
         let is_old = |offer: &Outstanding| offer.made + limit <= now;
-        let old: Vec<_> = self.offers.out.iter().filter(|(_, offer)| is_old(offer)).map(|(id, _)| *id).collect();
-        let waits = |share: &FrameworkShare| share.wanting && share.dominant.is_none();
-        if !old.is_empty() && self.allocator.shares().any(|role| role.frameworks.iter().any(waits)) {
-            old.into_iter().for_each(|id| self.expire_offer(id));
+        let waits = |framework: &Framework| framework.hungry && framework.connected().is_some();
+        if self.frameworks.values().any(waits) {
+            let old = self.offers.out.iter().filter(|(_, offer)| is_old(offer)).map(|(id, _)| *id);
+            old.collect::<Vec<_>>().into_iter().for_each(|id| self.expire_offer(id));
         }
         if !self.offers.out.is_empty() {
             self.timers.set(Timer::Contention, now + CONTENTION_INTERVAL);

@@ -101,6 +101,8 @@ impl Master {
             live_tasks: 0,
             offers: BTreeSet::new(),
             unanswered: 0,
+            unanswered_at: None,
+            hungry: false,
             state: FrameworkState::Registering { subscriber: Some(subscriber), info: info.clone(), first: true },
         };
         let record = framework.record(&info, false);
@@ -173,6 +175,7 @@ impl Master {
         let Some(framework) = self.frameworks.get_mut(&id) else { return };
         let first = secret.is_some();
         framework.subscriptions += 1;
+        framework.hungry = suppressed.is_empty();
         let framework_epoch = framework.subscriptions;
         let entered = framework.state.enter(FrameworkState::Connected(Subscription { session, pending }));
         let roles = framework.info.roles.clone();

@@ -24,6 +24,8 @@ pub(crate) enum Timer {
     AgentTimeout(AgentId),
     /// A connected framework gets a sign of life.
     Heartbeat(FrameworkId),
+    /// A framework that is away and has nothing left to run may be over.
+    Idle(FrameworkId),
     /// A disconnected framework has stayed away too long.
     FrameworkTimeout(FrameworkId),
     /// A write of unknown outcome is repeated.

@@ -25,6 +25,9 @@ use crate::outbound::{Outbound, Refused};
 use crate::registry;
 use crate::sessions::Credit;
 
+/// How long a master goes on whose registry cannot be written; then it ends, to be started again on a store opened anew.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Most events that wait for the driver, all sessions together; a session waits for its turn beyond that.
 pub(crate) const INPUT_QUEUE: usize = 4096;
 
@@ -117,6 +120,8 @@ pub(crate) struct Driver {
     /// Events that effects gave rise to.
     after: VecDeque<Event>,
     deposed: Option<Arc<str>>,
+    /// Since when no registry write has had a known outcome.
+    failing_since: Option<Instant>,
     next_check: Instant,
 }
 
@@ -148,6 +153,7 @@ impl Driver {
             deltas: Vec::new(),
             after: VecDeque::new(),
             deposed: None,
+            failing_since: None,
             next_check: Instant::now() + CHECK_INTERVAL,
         }
     }
@@ -316,6 +322,14 @@ impl Driver {
                 PersistOutcome::Unknown
             }
         };
+        if outcome == PersistOutcome::Unknown {
+            let since = *self.failing_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > REGISTRY_PATIENCE {
+                self.deposed = Some("the registry cannot be written".into());
+            }
+        } else {
+            self.failing_since = None;
+        }
         for write in writes {
             self.handle(Event::Persisted { write, outcome });
         }

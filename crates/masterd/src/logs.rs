@@ -93,7 +93,7 @@ fn launches(view: &View, wanted: &Wanted, after: u64) -> Vec<Source> {
 async fn follow(view: Arc<View>, relay: Arc<Relay>, wanted: &Wanted, records: &Records) -> Result<(), Status> {
     let mut signal = view.follow();
     let mut open = JoinSet::new();
-    let mut seen = 0;
+    let (mut seen, mut failed) = (0, None);
     let mut waiting = VecDeque::new();
     let mut from_start = !wanted.only_new;
     loop {
@@ -111,12 +111,13 @@ async fn follow(view: Arc<View>, relay: Arc<Relay>, wanted: &Wanted, records: &R
             open.spawn(async move { follow_launch(&view, &relay, &wanted, &source, from_start, &records).await });
         }
         if over && open.is_empty() && waiting.is_empty() {
-            return Ok(());
+            return failed.map_or(Ok(()), Err);
         }
         tokio::select! {
             changed = signal.changed() => changed?,
             Some(ended) = open.join_next() => match ended {
-                Ok(ended) => ended?,
+                // One launch whose agent is gone does not end the others' output.
+                Ok(ended) => failed = failed.or_else(|| ended.err()),
                 Err(error) => return Err(Status::internal(error.to_string())),
             },
             () = records.closed() => return Ok(()),
@@ -157,7 +158,9 @@ async fn follow_launch(
             Ok(()) => {}
             Err(status) if status.code() == Code::NotFound && !live => return Ok(()),
             Err(status) if status.code() == Code::NotFound => {}
-            Err(status) if status.code() == Code::Unavailable && (live || absent < ABSENCE) => absent += RETRY,
+            // Absence counts from the end of the task on: until then the agent may well come back.
+            Err(status) if status.code() == Code::Unavailable && live => absent = Duration::ZERO,
+            Err(status) if status.code() == Code::Unavailable && absent < ABSENCE => absent += RETRY,
             Err(status) => return Err(status),
         }
         tokio::select! {

@@ -120,8 +120,11 @@ impl Tail {
             let entries = segment.entries()?;
             if entries.is_empty() {
                 // A later segment exists only once this one is complete; look once more before leaving it.
-                if !later_exists(&self.dir, segment.number)? || !segment.entries()?.is_empty() {
+                if !later_exists(&self.dir, segment.number)? {
                     return Ok(false);
+                }
+                if !segment.entries()?.is_empty() {
+                    continue;
                 }
                 self.last_segment = segment.number;
                 self.open = None;

@@ -8,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use holm_model::WorkId;
 
-use super::{Entry, LaunchName, MAX_RECORD_BYTES, RecordKind, SEGMENT_BYTES, data_file, index_file, segments};
+use super::{
+    ENTRY_BYTES, Entry, LaunchName, MAX_RECORD_BYTES, RecordKind, SEGMENT_BYTES, data_file, index_file, segments,
+};
 
 /// Bytes held in memory before they are handed to the operating system; also bounded by [`LogWriter::flush`] calls.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -20,6 +22,8 @@ pub(crate) struct LogWriter {
     data: File,
     index: File,
     offset: u64,
+    /// Bytes of the segment's index: many small writes take more there than in the data.
+    indexed: u64,
     pending_data: Vec<u8>,
     pending_index: Vec<u8>,
     max_bytes: u64,
@@ -43,6 +47,7 @@ impl LogWriter {
             data,
             index,
             offset: 0,
+            indexed: 0,
             pending_data,
             pending_index,
             max_bytes,
@@ -85,7 +90,7 @@ impl LogWriter {
     }
 
     fn append(&mut self, work: WorkId, position: u32, kind: RecordKind, payload: &[u8]) -> io::Result<()> {
-        if self.offset + payload.len() as u64 > SEGMENT_BYTES {
+        if self.offset + self.indexed + payload.len() as u64 > SEGMENT_BYTES {
             self.rotate()?;
         }
         self.put(work, position, kind, payload);
@@ -104,6 +109,7 @@ impl LogWriter {
         self.pending_data.extend_from_slice(payload);
         self.pending_index.extend_from_slice(&entry.encode());
         self.offset += u64::from(length);
+        self.indexed += ENTRY_BYTES as u64;
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -111,6 +117,7 @@ impl LogWriter {
         self.segment += 1;
         (self.data, self.index) = create(&self.dir, self.segment)?;
         self.offset = 0;
+        self.indexed = 0;
         for (work, payload) in self.launches.clone() {
             self.put(work, 0, RecordKind::Launch, &payload);
         }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::log::LogWriter;
 use crate::machine::boot_clock;
-use crate::process::ProcessIdentity;
+use crate::process::{ProcessIdentity, raise_open_files};
 use socket::{Agent, Listener};
 use tasks::{Channels, GuestEvent, Guests, Tasks};
 
@@ -82,6 +82,7 @@ enum Happening {
 /// # Errors
 /// When it cannot start, or can no longer write its log.
 pub fn run(options: Options) -> Result<(), RunnerError> {
+    raise_open_files();
     let dir = options.dir.clone();
     let io = |what| move |source| RunnerError::Io { dir, what, source };
     let runtime = tokio::runtime::Builder::new_multi_thread()

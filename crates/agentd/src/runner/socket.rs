@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use holm_model::{FromRunner, ToRunner};
 use holm_proto::pages;
@@ -12,6 +13,9 @@ use tokio::sync::mpsc;
 
 use super::{Happening, OUTBOX};
 use crate::link::{read_messages, short_path, socket_path, write_messages};
+
+/// Pause after a connection that could not be accepted, for want of descriptors for instance.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connected agent.
 pub(super) struct Agent {
@@ -41,8 +45,9 @@ impl Listener {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::error!(%error, "the runner's socket cannot accept");
-                    return;
+                    tracing::error!(%error, "the runner's socket cannot accept now");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
             };
             let (read, write) = stream.into_split();

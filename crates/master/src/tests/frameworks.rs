@@ -222,6 +222,9 @@ fn a_framework_that_ends_when_idle_is_over_with_its_last_task_but_not_while_it_i
     cluster.updates(agent, framework.id, vec![update(1, "x", 0, 1, TaskState::Finished)]);
     cluster.send(Event::FrameworkClosed { session: framework.session });
     assert!(!cluster.registry.frameworks[&framework.id].completed, "a task is still running");
+    cluster.pass(Duration::from_secs(60));
     cluster.updates(agent, framework.id, vec![update(2, "x", 1, 1, TaskState::Finished)]);
+    assert!(!cluster.registry.frameworks[&framework.id].completed, "it may be back in a moment");
+    cluster.pass(Duration::from_secs(11));
     assert!(cluster.registry.frameworks[&framework.id].completed);
 }

@@ -187,4 +187,23 @@ fn held_offers_are_rescinded_early_when_somebody_waits_with_empty_hands() {
     cluster.pass(Duration::from_secs(2));
     assert_eq!(cluster.rescinded(silent), vec![held[0].id]);
     assert_eq!(cluster.offers(waiting).len(), 1);
+    cluster.call(waiting, Call::Decline { offers: Vec::new(), refusal: Refusal::default() });
+}
+
+#[test]
+fn who_has_seen_offers_and_wants_none_does_not_take_them_from_others() {
+    let mut cluster = Cluster::new();
+    for _ in 0..3 {
+        cluster.agent("cpus:4;mem:8GiB");
+    }
+    let sated = cluster.framework("a");
+    let offers: Vec<_> = cluster.offers(sated).iter().map(|offer| offer.id).collect();
+    cluster.call(sated, Call::Decline { offers, refusal: Refusal::new(MAX_REFUSE) });
+    let collector = cluster.framework("b");
+    assert_eq!(cluster.offers(collector).len(), 3);
+    cluster.pass(Duration::from_secs(25));
+    assert!(cluster.rescinded(collector).is_empty());
+    cluster.pass(Duration::from_secs(6));
+    assert_eq!(cluster.rescinded(collector).len(), 3);
+    assert_eq!(cluster.offers(collector).len(), 3, "one missed deadline, however many offers, is forgiven");
 }

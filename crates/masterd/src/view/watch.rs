@@ -54,13 +54,16 @@ async fn follow(view: &View, cluster: Cluster, resume: &str, events: &Events) ->
     };
     loop {
         let (rendered, now_seen) = render_after(view, seen)?;
-        seen = now_seen;
         let caught_up = rendered.is_empty();
-        for change in rendered {
-            if send(events, cluster, seen, change).await.is_none() {
+        let last = rendered.len().saturating_sub(1);
+        for (position, change) in rendered.into_iter().enumerate() {
+            // Whoever is cut off among these resumes before them.
+            let holds = if position == last { now_seen } else { seen };
+            if send(events, cluster, holds, change).await.is_none() {
                 return Ok(());
             }
         }
+        seen = now_seen;
         if caught_up && seen == view.read().changes.latest() {
             tokio::select! {
                 changed = signal.changed() => changed?,
