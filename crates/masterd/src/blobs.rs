@@ -172,7 +172,7 @@ impl Blobs {
     /// Opens a blob; it counts as used.
     fn read(&self, digest: Digest) -> Option<std::fs::File> {
         let file = self.files.find(&digest).and_then(|path| std::fs::File::open(path).ok());
-        if file.is_none() {
+        if file.is_none() && self.files.size(&digest).is_none() {
             // Somebody removed the file behind our back.
             let mut index = self.index();
             index.stored -= index.sizes.remove(&digest).unwrap_or(0);

@@ -208,10 +208,25 @@ impl bulk_server::Bulk for Service {
         };
         let frames = self.shared.relay.begin(agent, channel);
         let frames = frames.ok_or_else(|| Status::not_found(format!("channel {channel} is not open")))?;
-        self.shared.metrics.bulk_open.inc();
+        let _counted = OpenAnswer::count(self.shared.clone());
         let cancelled = relay(&mut stream, body, &frames).await;
-        self.shared.metrics.bulk_open.dec();
         Ok(Response::new(v1::Closed { cancelled }))
+    }
+}
+
+/// Counts as an open answer until it is dropped, as it also is when the agent goes away.
+struct OpenAnswer(Arc<Shared>);
+
+impl OpenAnswer {
+    fn count(shared: Arc<Shared>) -> OpenAnswer {
+        shared.metrics.bulk_open.inc();
+        OpenAnswer(shared)
+    }
+}
+
+impl Drop for OpenAnswer {
+    fn drop(&mut self) {
+        self.0.metrics.bulk_open.dec();
     }
 }
 

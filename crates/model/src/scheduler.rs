@@ -131,7 +131,8 @@ pub enum SchedulerEvent {
         pending_agents: Vec<AgentId>,
     },
     /// The framework's launches on one agent, possibly in several pages. Once `last` is seen the agent has resolved: a
-    /// task that the framework believed to be there and that is in no page never ran and never will.
+    /// task that the framework believed to be there and that is in no page is over. It never ran if the agent's log is in
+    /// the life in which it was launched; in a later life it may have run, and is gone.
     Tasks {
         /// The agent.
         agent: AgentId,

@@ -1,6 +1,6 @@
 //! How far each agent's status log has been received, and what is owed an acknowledgement.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use holm_model::{AgentId, Call, Incarnation};
 
@@ -8,7 +8,8 @@ use holm_model::{AgentId, Call, Incarnation};
 #[derive(Debug, Default)]
 pub(crate) struct Cursors {
     received: BTreeMap<AgentId, (Incarnation, u64)>,
-    due: BTreeSet<AgentId>,
+    /// By the life of the log: an agent that has begun a new one is still owed those of the old.
+    due: BTreeMap<(AgentId, Incarnation), u64>,
 }
 
 impl Cursors {
@@ -19,20 +20,17 @@ impl Cursors {
         if cursor.0 != incarnation {
             *cursor = (incarnation, 0);
         }
-        self.due.insert(agent);
         let new = sequence > cursor.1;
         cursor.1 = cursor.1.max(sequence);
+        self.due.insert((agent, incarnation), cursor.1);
         new
     }
 
-    /// The acknowledgements owed, one per agent; afterwards none is.
+    /// The acknowledgements owed, one per log; afterwards none is.
     pub(crate) fn take_due(&mut self) -> Vec<Call> {
         let due = std::mem::take(&mut self.due);
-        let acknowledge = |agent: AgentId| {
-            let (incarnation, sequence) = *self.received.get(&agent)?;
-            Some(Call::Acknowledge { agent, incarnation, sequence })
-        };
-        due.into_iter().filter_map(acknowledge).collect()
+        let acknowledge = |((agent, incarnation), sequence)| Call::Acknowledge { agent, incarnation, sequence };
+        due.into_iter().map(acknowledge).collect()
     }
 
     /// Forgets what is owed: the stream that it was owed on is gone, and the agent will repeat itself.
@@ -60,12 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn a_new_incarnation_starts_over() {
+    fn a_new_incarnation_starts_over_and_the_old_one_is_acknowledged_too() {
         let agent = AgentId::new(Epoch(1), 1);
         let mut cursors = Cursors::default();
         cursors.receive(agent, Incarnation(7), 9);
         assert!(cursors.receive(agent, Incarnation(8), 1));
-        let expected = Call::Acknowledge { agent, incarnation: Incarnation(8), sequence: 1 };
-        assert_eq!(cursors.take_due(), [expected]);
+        let expected = [(7, 9), (8, 1)];
+        let acknowledge = |(life, sequence)| Call::Acknowledge { agent, incarnation: Incarnation(life), sequence };
+        assert_eq!(cursors.take_due(), expected.map(acknowledge));
     }
 }
