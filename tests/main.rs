@@ -9,6 +9,7 @@ mod caches;
 mod frameworks;
 mod hostile;
 mod logs;
+mod messages;
 mod offers;
 mod run;
 mod store;

@@ -137,7 +137,7 @@ pub(crate) fn run_all(steps: Vec<Step>) -> Result<()> {
 
 /// A command as somebody would type it.
 fn line_of(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let program = Path::new(command.get_program()).file_name().unwrap_or_else(|| command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
