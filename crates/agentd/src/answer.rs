@@ -100,10 +100,13 @@ impl Answerer {
             Some(wire::open::Request::ReadFile(request)) => self.read_file(&request, frames),
             None => Err(Stop::Error(UNIMPLEMENTED, "this agent does not know the request".to_owned())),
         });
-        if let Err(Stop::Error(code, message)) = result {
-            // A requester that has gone needs no error.
-            let _ = frames.send(Some(wire::frame::Body::Error(wire::BulkError { code, message })));
-        }
+        let last = match result {
+            Ok(()) => wire::frame::Body::End(wire::EndOfAnswer {}),
+            Err(Stop::Error(code, message)) => wire::frame::Body::Error(wire::BulkError { code, message }),
+            Err(Stop::Gone) => return,
+        };
+        // A requester that has gone needs no last word.
+        let _ = frames.send(Some(last));
     }
 
     fn read_logs(&self, request: &wire::ReadLogs, frames: &Frames) -> Result<(), Stop> {

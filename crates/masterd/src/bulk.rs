@@ -148,10 +148,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The next piece; None at the end.
+    /// The next piece; None at the end, which is where the agent says that it is.
     pub(crate) async fn next(&mut self) -> Option<Result<Body, Status>> {
-        let body = self.frames.recv().await?;
+        let cut_off = || Err(Status::unavailable("the agent's answer was cut off"));
+        let body = self.frames.recv().await.unwrap_or_else(cut_off);
         Some(match body {
+            Ok(Body::End(_)) => return None,
             Ok(Body::Error(v1::BulkError { code, message })) => {
                 let code = i32::try_from(code).map_or(tonic::Code::Unknown, tonic::Code::from_i32);
                 Err(Status::new(if code == tonic::Code::Ok { tonic::Code::Unknown } else { code }, message))

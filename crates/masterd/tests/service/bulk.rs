@@ -39,7 +39,8 @@ impl Bulk {
 
     async fn answer_all(&self, channel: u64, bodies: Vec<Body>) -> v1::Closed {
         let (frames, done) = self.answer(channel);
-        for body in bodies {
+        let end = Body::End(v1::EndOfAnswer {});
+        for body in bodies.into_iter().chain([end]) {
             frames.send(v1::Frame { channel: 0, body: Some(body) }).await.ok();
         }
         drop(frames);
@@ -91,6 +92,12 @@ async fn files_and_errors_come_through_as_the_agent_gave_them() {
         let pieces = vec![Body::Chunk(Bytes::from_static(b"ab")), Body::Chunk(Bytes::from_static(b"c"))];
         bulk.answer_all(channel, pieces).await;
         let (channel, _) = bulk.next().await;
+        let (frames, done) = bulk.answer(channel);
+        let half = Some(Body::Chunk(Bytes::from_static(b"half of")));
+        frames.send(v1::Frame { channel: 0, body: half }).await.unwrap();
+        drop(frames);
+        done.await.unwrap();
+        let (channel, _) = bulk.next().await;
         let error = v1::BulkError { code: 5, message: "no file b.txt".to_owned() };
         bulk.answer_all(channel, vec![Body::Error(error)]).await;
         (bulk, framework)
@@ -106,6 +113,9 @@ async fn files_and_errors_come_through_as_the_agent_gave_them() {
         text.extend_from_slice(&chunk.data);
     }
     assert_eq!(text, b"abc");
+    let mut cut = operator.read_file(ask("out/large")).await.unwrap().into_inner();
+    assert_eq!(&cut.message().await.unwrap().unwrap().data[..], b"half of");
+    assert_eq!(cut.message().await.unwrap_err().code(), Code::Unavailable, "half a file passed for all of it");
     let missing = operator.read_file(ask("b.txt")).await.unwrap().into_inner().message().await.unwrap_err();
     assert_eq!((missing.code(), missing.message()), (Code::NotFound, "no file b.txt"));
     soon("the agent's side", agent_side).await.unwrap();
