@@ -77,6 +77,16 @@ async fn cluster_with_job() -> Cluster {
     agent.report(&framework.id, update(1, "job", v1::TaskState::Running)).await;
     framework.next_update().await;
     let operator = master.operator().await;
+    // The read model follows the master on a thread of its own.
+    let request = v1::ListTasksRequest { states: vec![v1::TaskState::Running.into()], ..Default::default() };
+    let listed = || {
+        let (mut operator, request) = (operator.clone(), request.clone());
+        async move {
+            let tasks = operator.list_tasks(request).await.unwrap().into_inner().tasks;
+            (!tasks.is_empty()).then_some(())
+        }
+    };
+    master.until("the task is listed as running", listed).await;
     Cluster { master, agent, bulk, framework, operator, _dir: dir }
 }
 
