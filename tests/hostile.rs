@@ -4,10 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use holm_sdk::model::{FrameworkInfo, Role};
-use holm_sdk::{Calls, Driver, Event, Options, Scheduler, framework_info};
-
-use crate::harness::{Cluster, p1, send_bytes, wait_for};
+use crate::harness::{Cluster, p1, send_bytes};
 
 #[test]
 fn garbage_on_the_port_disturbs_nobody() {
@@ -40,34 +37,6 @@ fn who_sends_and_never_reads_is_held_up_alone() {
         .collect();
     cluster.holm(&["run", p1("hello"), "--count", "50"]).expect(0);
     drop(streams);
-}
-
-/// Takes every offer and never says a word.
-struct Silent(Role);
-
-impl Scheduler for Silent {
-    fn describe(&self) -> FrameworkInfo {
-        framework_info("silent", [self.0.clone()])
-    }
-
-    fn handle(&mut self, _events: Vec<Event>, _calls: &mut Calls) {}
-}
-
-#[test]
-fn frameworks_that_never_answer_do_not_keep_others_from_working() {
-    let cluster = Cluster::new("cpus:1;mem:1GiB");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    for number in 0..4 {
-        let options = Options { masters: vec![cluster.address.clone()], ..Options::default() };
-        let (driver, _handle) = Driver::new(options).unwrap();
-        let role: Role = format!("silent-{number}").parse().unwrap();
-        runtime.spawn(async move { driver.run(&mut Silent(role)).await });
-    }
-    wait_for("somebody holds the agent", || (!cluster.list(&["offers"]).is_empty()).then_some(()));
-    // An offer is held for 30 seconds, four times over, unless somebody waits: then it is given up.
-    for _ in 0..3 {
-        cluster.holm(&["run", p1("hello")]).expect(0);
-    }
 }
 
 #[test]
