@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Amount, Call, DirectoryGrant, FrameworkInfo, InputFile, Launch, Limits, OfferId, Quantity, Ranges, Refusal,
-    ResourceName, Resources, Role, TaskKind, TaskRange, TaskSpec,
+    Amount, Call, DirectoryGrant, FrameworkInfo, InputFile, Launch, Limits, Metering, OfferId, Quantity, Ranges,
+    Refusal, ResourceName, Resources, Role, TaskKind, TaskRange, TaskSpec,
 };
 use holm_sdk::Intent;
 
@@ -108,6 +108,11 @@ fn template(template: wit::TaskTemplate) -> Result<TaskSpec, String> {
             fuel: template.limits.fuel,
             deadline: template.limits.deadline.map(Duration::from_micros),
             output_bytes: template.limits.output_bytes,
+            cpus: template.limits.cpus.map(Amount),
+        },
+        metering: match template.metering {
+            wit::Metering::FuelAndEpochs => Metering::FuelAndEpochs,
+            wit::Metering::Epochs => Metering::Epochs,
         },
         seed: template.seed,
         labels: map("template.labels", template.labels)?,

@@ -44,5 +44,5 @@ pub use runner_link::{FromRunner, Prepared, PreparedDirectory, RunnerReport, ToR
 pub use scheduler::{BatchReport, Call, MAX_MESSAGE_BYTES, SchedulerEvent, StatusRun, Subscribe};
 pub use secret::{ParseSecretError, Secret, SecretHash};
 pub use status::{Reason, Source, TaskState, TaskStatus, TransitionError, Update, Usage};
-pub use task::{DirectoryGrant, InputFile, Limits, TaskKind, TaskSpec, TaskSpecError};
+pub use task::{DirectoryGrant, InputFile, Limits, Metering, TaskKind, TaskSpec, TaskSpecError};
 pub use time::Time;

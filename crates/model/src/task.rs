@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Digest, ResourceName, Resources};
+use crate::{Amount, Digest, ResourceName, Resources};
 
 /// What kind of guest a task is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,6 +12,16 @@ pub enum TaskKind {
     /// A WASI program that runs to completion: a core `wasip1` module or a `wasip2` component.
     #[default]
     Command,
+}
+
+/// How the instructions of a task are counted and interrupted. Its CPU time is metered either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Metering {
+    /// Fuel is counted and can be limited; a clock interrupts.
+    #[default]
+    FuelAndEpochs,
+    /// A clock interrupts; fuel is not counted. For code that calls a lot: counting can cost it half of its speed.
+    Epochs,
 }
 
 /// A blob that the task finds at a path of its sandbox, read-only.
@@ -34,7 +44,8 @@ pub struct DirectoryGrant {
     pub writable: bool,
 }
 
-/// Ceilings whose excess ends a task. Memory is limited by the task's `mem` resource.
+/// Ceilings. Excess ends a task, except of `cpus`, which slow it down, and of output, which is dropped. Memory is limited by
+/// the task's `mem` resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Units of fuel, about one per Wasm instruction; none is unlimited (fuel is still counted).
@@ -43,6 +54,9 @@ pub struct Limits {
     pub deadline: Option<Duration>,
     /// Bytes of stdout and stderr together that are kept; the rest is dropped and counted. None is the agent's default.
     pub output_bytes: Option<u64>,
+    /// The most CPU that the task gets, at least its `cpus`; equal to them it is a hard cap. None lets it use what the agent's
+    /// other tasks leave of the agent's `cpus`. A command computes on one core at most, whatever this says.
+    pub cpus: Option<Amount>,
 }
 
 /// The template of a launch: everything but the task ids.
@@ -64,6 +78,8 @@ pub struct TaskSpec {
     pub resources: Resources,
     /// Ceilings.
     pub limits: Limits,
+    /// How its instructions are counted and interrupted.
+    pub metering: Metering,
     /// Fixes the guest's randomness and clocks, so that a run can be repeated exactly.
     pub seed: Option<u64>,
     /// Uninterpreted key-value pairs.
@@ -114,6 +130,17 @@ pub enum TaskSpecError {
     /// A limit of zero.
     #[error("limit {0} is zero; leave it out for no limit")]
     ZeroLimit(&'static str),
+    /// The ceiling is below what the task is promised.
+    #[error("limit cpus is {}, less than the {} cpus that the task holds", ResourceName::Cpus.show(*limit), ResourceName::Cpus.show(*held))]
+    CpusBelowHeld {
+        /// The ceiling.
+        limit: Amount,
+        /// The task's `cpus`.
+        held: Amount,
+    },
+    /// A budget of fuel where none is counted.
+    #[error("limit fuel is {0}, but the metering of the task counts no fuel")]
+    FuelNotCounted(u64),
 }
 
 const MAX_TEXT_BYTES: usize = 128 << 10;
@@ -145,7 +172,16 @@ impl TaskSpec {
                 return Err(TaskSpecError::ZeroLimit(what));
             }
         }
-        Ok(())
+        self.validate_metering()
+    }
+
+    fn validate_metering(&self) -> Result<(), TaskSpecError> {
+        let held = self.resources.scalar(&ResourceName::Cpus);
+        match (self.limits.cpus, self.metering, self.limits.fuel) {
+            (Some(limit), ..) if limit < held => Err(TaskSpecError::CpusBelowHeld { limit, held }),
+            (_, Metering::Epochs, Some(fuel)) => Err(TaskSpecError::FuelNotCounted(fuel)),
+            _ => Ok(()),
+        }
     }
 
     fn validate_text(&self) -> Result<(), TaskSpecError> {
@@ -231,6 +267,21 @@ mod tests {
         }
         let twice = vec![grant("/a", "data"), grant("/b", "data")];
         assert!(TaskSpec { directories: twice, ..spec() }.validate().is_err());
+    }
+
+    #[test]
+    fn a_ceiling_of_cpus_is_not_below_what_is_held() {
+        let limited = |cpus| TaskSpec { limits: Limits { cpus: Some(Amount(cpus)), ..Limits::default() }, ..spec() };
+        assert_eq!(limited(100).validate(), Ok(()));
+        let error = limited(99).validate().unwrap_err();
+        assert_eq!(error.to_string(), "limit cpus is 0.099, less than the 0.1 cpus that the task holds");
+    }
+
+    #[test]
+    fn fuel_that_is_not_counted_cannot_be_limited() {
+        let limits = Limits { fuel: Some(7), ..Limits::default() };
+        let spec = TaskSpec { metering: Metering::Epochs, limits, ..spec() };
+        assert_eq!(spec.validate(), Err(TaskSpecError::FuelNotCounted(7)));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use holm_runtime::{
-    Allocation, Command, CommandLimits, Engine, Observer, OutputSink, Program, Queue, QueueOptions, Stream, Task,
-    TaskEnd, compile,
+    Allocation, Command, CommandLimits, CpuShare, Engine, Observer, OutputSink, Program, Queue, QueueOptions, Stream,
+    Task, TaskEnd, compile,
 };
 
 const SLOTS: usize = 64;
@@ -42,7 +42,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (sender, ends) = sync_channel(2 * SLOTS);
     let submit = || {
-        let limits = CommandLimits { fuel: None, memory_bytes: 16 << 20, deadline: None, output_bytes: 1 << 20 };
+        let cpu = CpuShare::default();
+        let limits = CommandLimits { fuel: None, memory_bytes: 16 << 20, deadline: None, output_bytes: 1 << 20, cpu };
         let command = Command { args: vec!["hello".into()], env: Vec::new(), limits, seed: None, preopens: Vec::new() };
         let observer = Box::new(Ear(sender.clone()));
         queue.submit(Task { program: program.clone(), command, output: Box::new(Drop0), observer }).map(|_| ())

@@ -22,7 +22,7 @@ pub struct Command {
     pub preopens: Vec<Preopen>,
 }
 
-/// Ceilings whose excess ends a task, except for output, which is cut off.
+/// Ceilings whose excess ends a task, except for output, which is cut off, and CPU time, which it waits for.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandLimits {
     /// Units of fuel, about one per Wasm instruction; none is unlimited, and fuel is counted all the same.
@@ -33,6 +33,27 @@ pub struct CommandLimits {
     pub deadline: Option<Duration>,
     /// Bytes of stdout and stderr together that are kept.
     pub output_bytes: u64,
+    /// Its part of the CPU time.
+    pub cpu: CpuShare,
+}
+
+/// A task's part of the CPU time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuShare {
+    /// What it is promised, in thousandths of a core; its weight against other tasks.
+    pub milli: u64,
+    /// The most it may use, in thousandths of a core; none for what others leave. Nothing computes on more than one core.
+    pub limit_milli: Option<u64>,
+    /// Tasks of one group that run one after another count as one, so that many short tasks gain nothing over a long one.
+    /// Zero is a group like any other.
+    pub group: u64,
+}
+
+impl Default for CpuShare {
+    /// A tenth of a core, without a ceiling.
+    fn default() -> CpuShare {
+        CpuShare { milli: 100, limit_milli: None, group: 0 }
+    }
 }
 
 /// A directory that the guest may open. There is no way out of it through `..` or links.

@@ -52,7 +52,7 @@ mod ticker;
 mod worker;
 mod worker_limits;
 
-pub use command::{Command, CommandLimits, HostDir, Observer, Preopen, Task};
+pub use command::{Command, CommandLimits, CpuShare, HostDir, Observer, Preopen, Task};
 pub use compile::{CompileError, Compiled, compile};
 pub use engine::{Allocation, Engine, EngineError, slot_ceiling};
 pub use intake::{IntakeError, MAX_MODULE_BYTES, ModuleKind, inspect};

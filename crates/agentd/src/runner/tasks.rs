@@ -10,7 +10,8 @@ use std::{fs, io};
 use holm_agent::{Runner, RunnerEvent};
 use holm_model::{Amount, Launch, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
 use holm_runtime::{
-    Command, CommandLimits, Engine, HostDir, Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle,
+    Command, CommandLimits, CpuShare, Engine, HostDir, Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd,
+    TaskHandle,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -71,6 +72,7 @@ pub(super) struct GuestEvent {
 
 /// What the tasks of one launch share.
 struct Work {
+    id: WorkId,
     launch: Launch,
     program: Program,
     inputs: Option<PathBuf>,
@@ -230,7 +232,7 @@ impl Tasks {
         let path = |text: &Option<Arc<str>>| text.as_deref().map(PathBuf::from);
         let (inputs, scratch) = (path(&prepared.inputs), path(&prepared.scratch));
         let empty = self.empty.clone();
-        let shared = Arc::new(Work { launch: launch.clone(), program, inputs, scratch, directories, empty });
+        let shared = Arc::new(Work { id: work, launch: launch.clone(), program, inputs, scratch, directories, empty });
         self.works.insert(work, shared.clone());
         Ok(shared)
     }
@@ -318,8 +320,16 @@ impl Work {
             memory_bytes,
             deadline: spec.limits.deadline,
             output_bytes: spec.limits.output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES),
+            cpu: self.cpu_share(),
         };
         Command { args, env, limits, seed: spec.seed, preopens: self.preopens(position) }
+    }
+
+    /// The tasks of a launch follow one another on its slots.
+    fn cpu_share(&self) -> CpuShare {
+        let spec = &self.launch.spec;
+        let Amount(milli) = spec.resources.scalar(&ResourceName::Cpus);
+        CpuShare { milli, limit_milli: spec.limits.cpus.map(|Amount(limit)| limit), group: self.id.0 }
     }
 
     /// The sandbox is the guest's root and working directory: its own directory if it asked for disk, else the input

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
-use holm_model::{Amount, BatchId, Resources, Role};
+use clap::{Args, ValueEnum};
+use holm_model::{Amount, BatchId, Metering, Resources, Role};
 
 use super::OutputArgs;
 use crate::values;
@@ -15,6 +15,7 @@ Examples:
   holm run hello.wasm
   holm run count.wasm --cpus 1 --mem 128MiB --timeout 30s -- 1000000
   holm run render.wasm --count 200 --env SCENE=island
+  holm run nightly.wasm --cpus 0.5 --cpus-limit 0.5 --metering epochs
   holm run grep.wasm --file ./words.txt::words.txt -- needle words.txt
   holm run convert.wasm --dir ./photos::photos:rw --detach
 
@@ -40,6 +41,9 @@ pub(crate) struct RunArgs {
     /// CPU cores that a task holds
     #[arg(long, value_name = "X", default_value = "0.1", allow_negative_numbers = true, value_parser = values::cpus)]
     pub(crate) cpus: Amount,
+    /// CPU cores that a task uses at most, not below --cpus; equal to it, a hard cap [default: what others leave idle]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = values::cpus)]
+    pub(crate) cpus_limit: Option<Amount>,
     /// Memory that a task holds; also its limit
     #[arg(long, value_name = "SIZE", default_value = "64MiB", allow_negative_numbers = true, value_parser = values::mem)]
     pub(crate) mem: Amount,
@@ -52,6 +56,9 @@ pub(crate) struct RunArgs {
     /// Fuel after which a task is stopped, about one unit per Wasm instruction
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = values::fuel)]
     pub(crate) fuel: Option<u64>,
+    /// How instructions are counted and interrupted: "epochs" counts no fuel, which suits code that calls a lot
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = MeteringArg::FuelAndEpochs)]
+    pub(crate) metering: MeteringArg,
     /// Wall time after which a task is stopped, such as 30s or 5m
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration)]
     pub(crate) timeout: Option<Duration>,
@@ -85,6 +92,24 @@ pub(crate) struct RunArgs {
     /// Arguments of the program
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+/// [`Metering`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MeteringArg {
+    /// Fuel is counted and can be limited
+    FuelAndEpochs,
+    /// Fuel is not counted
+    Epochs,
+}
+
+impl From<MeteringArg> for Metering {
+    fn from(arg: MeteringArg) -> Metering {
+        match arg {
+            MeteringArg::FuelAndEpochs => Metering::FuelAndEpochs,
+            MeteringArg::Epochs => Metering::Epochs,
+        }
+    }
 }
 
 /// A file of this machine and where the guest finds it.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{DirectoryGrant, InputFile, Launch, Limits, Resources, TaskKind, TaskRange, TaskSpec};
+use holm_model::{
+    Amount, DirectoryGrant, InputFile, Launch, Limits, Metering, Resources, TaskKind, TaskRange, TaskSpec,
+};
 
 use super::error::At;
 use super::field::{at_most, decoded, list, micros, pairs, pairs_to_wire, parsed};
@@ -23,7 +25,12 @@ impl From<&TaskSpec> for wire::TaskSpec {
             guest: grant.guest.to_string(),
             writable: grant.writable,
         };
-        let Limits { fuel, deadline, output_bytes } = spec.limits;
+        let Limits { fuel, deadline, output_bytes, cpus } = spec.limits;
+        let (deadline_micros, cpus_milli) = (deadline.map(micros), cpus.map(|Amount(milli)| milli));
+        let metering = match spec.metering {
+            Metering::FuelAndEpochs => wire::Metering::FuelAndEpochs,
+            Metering::Epochs => wire::Metering::Epochs,
+        };
         wire::TaskSpec {
             kind: kind.into(),
             module: spec.module.to_string(),
@@ -32,9 +39,10 @@ impl From<&TaskSpec> for wire::TaskSpec {
             files: spec.files.iter().map(file).collect(),
             directories: spec.directories.iter().map(directory).collect(),
             resources: resources::to_wire(&spec.resources),
-            limits: Some(wire::Limits { fuel, deadline_micros: deadline.map(micros), output_bytes }),
+            limits: Some(wire::Limits { fuel, deadline_micros, output_bytes, cpus_milli }),
             seed: spec.seed,
             labels: pairs_to_wire(&spec.labels),
+            metering: metering.into(),
         }
     }
 }
@@ -46,6 +54,14 @@ impl Decode<wire::TaskSpec> for TaskSpec {
             Ok(wire::TaskKind::Unspecified | wire::TaskKind::Command) => TaskKind::Command,
             Err(_) => {
                 return Err(at.field("kind").invalid(format_args!("{} is no kind of task known here", wire.kind)));
+            }
+        };
+        let metering = match wire::Metering::try_from(wire.metering) {
+            Ok(wire::Metering::Unspecified | wire::Metering::FuelAndEpochs) => Metering::FuelAndEpochs,
+            Ok(wire::Metering::Epochs) => Metering::Epochs,
+            Err(_) => {
+                let what = format_args!("{} is no metering known here", wire.metering);
+                return Err(at.field("metering").invalid(what));
             }
         };
         at_most(wire.args.len(), MAX_TASK_ENTRIES, &at.field("args"))?;
@@ -62,7 +78,9 @@ impl Decode<wire::TaskSpec> for TaskSpec {
                 fuel: limits.fuel,
                 deadline: limits.deadline_micros.map(Duration::from_micros),
                 output_bytes: limits.output_bytes,
+                cpus: limits.cpus_milli.map(Amount),
             },
+            metering,
             seed: wire.seed,
             labels: pairs(wire.labels, MAX_TASK_ENTRIES, MAX_TO_MASTER_BYTES, &at.field("labels"))?,
         })

@@ -53,6 +53,10 @@ fn a_bad_field_deep_in_a_call_is_named() {
         refused_template(|spec| spec.kind = 77),
         "accept.launches[1].template.kind: 77 is no kind of task known here"
     );
+    assert_eq!(
+        refused_template(|spec| spec.metering = 78),
+        "accept.launches[1].template.metering: 78 is no metering known here"
+    );
 }
 
 #[test]

@@ -45,7 +45,9 @@ pub(crate) fn spec() -> TaskSpec {
             fuel: Some(u64::MAX),
             deadline: Some(Duration::from_micros(1_500_000)),
             output_bytes: Some(0),
+            cpus: Some(Amount(2_500)),
         },
+        metering: Metering::Epochs,
         seed: Some(0),
         labels: pairs(&[("team", "a")]),
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use holm_model::TaskStatus;
 use holm_runtime::{
-    Allocation, Command, CommandLimits, Engine, HostDir, ModuleKind, Observer, OutputSink, Preopen, Program, Queue,
-    QueueOptions, Stream, Task, TaskEnd, TaskHandle, compile,
+    Allocation, Command, CommandLimits, CpuShare, Engine, HostDir, ModuleKind, Observer, OutputSink, Preopen, Program,
+    Queue, QueueOptions, Stream, Task, TaskEnd, TaskHandle, compile,
 };
 
 /// Much longer than anything takes: a test that waits for it has failed.
@@ -49,7 +49,13 @@ pub(crate) fn command() -> Command {
     Command {
         args: vec!["guest".into()],
         env: Vec::new(),
-        limits: CommandLimits { fuel: None, memory_bytes: 16 << 20, deadline: None, output_bytes: 1 << 20 },
+        limits: CommandLimits {
+            fuel: None,
+            memory_bytes: 16 << 20,
+            deadline: None,
+            output_bytes: 1 << 20,
+            cpu: CpuShare::default(),
+        },
         seed: None,
         preopens: Vec::new(),
     }

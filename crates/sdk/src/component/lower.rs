@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{Call, FrameworkInfo, Launch, Quantity, Resources, TaskKind, TaskRange, TaskSpec};
+use holm_model::{Call, FrameworkInfo, Launch, Metering, Quantity, Resources, TaskKind, TaskRange, TaskSpec};
 
 use super::wit;
 use crate::Intent;
@@ -77,6 +77,11 @@ fn template(spec: &TaskSpec) -> wit::TaskTemplate {
             fuel: spec.limits.fuel,
             deadline: spec.limits.deadline.map(micros),
             output_bytes: spec.limits.output_bytes,
+            cpus: spec.limits.cpus.map(|amount| amount.0),
+        },
+        metering: match spec.metering {
+            Metering::FuelAndEpochs => wit::Metering::FuelAndEpochs,
+            Metering::Epochs => wit::Metering::Epochs,
         },
         seed: spec.seed,
         labels: pairs(&spec.labels),

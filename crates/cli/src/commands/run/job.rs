@@ -54,7 +54,13 @@ impl Draft {
             files: files.collect(),
             directories: directories(args)?,
             resources: resources(args)?,
-            limits: Limits { fuel: args.fuel, deadline: args.timeout, output_bytes: args.output_limit },
+            limits: Limits {
+                fuel: args.fuel,
+                deadline: args.timeout,
+                output_bytes: args.output_limit,
+                cpus: args.cpus_limit,
+            },
+            metering: args.metering.into(),
             seed: args.seed,
             ..TaskSpec::default()
         };
