@@ -13,6 +13,7 @@ use crate::ledger::Ledger;
 use crate::master_link::Link;
 use crate::options::AgentOptions;
 use crate::outbox::Outbox;
+use crate::placement::{RunnerScope, Waiting};
 use crate::record::Record;
 use crate::runners::RunnerSlot;
 
@@ -66,6 +67,8 @@ pub struct Agent {
     pub(crate) ledger: Ledger,
     pub(crate) link: Link,
     pub(crate) slots: BTreeMap<RunnerId, RunnerSlot>,
+    /// Launches that are prepared and on no runner.
+    pub(crate) waiting: Waiting,
     /// Trims not known to have reached their runner; lost with the process, since a trim is only a wish.
     pub(crate) trims: BTreeMap<WorkId, u32>,
     /// When the killed tasks of a work must be over.
@@ -88,6 +91,7 @@ impl Agent {
             durable,
             link: Link::Disconnected,
             slots: BTreeMap::new(),
+            waiting: Waiting::default(),
             trims: BTreeMap::new(),
             kill_deadlines: BTreeMap::new(),
             counters: AgentCounters::default(),
@@ -113,9 +117,11 @@ impl Agent {
             AgentEvent::RunnerConnected { runner } => self.runner_connected(runner, now),
             AgentEvent::RunnerDisconnected { runner } => self.runner_disconnected(runner, now),
             AgentEvent::FromRunner { runner, message } => self.hear_runner(runner, message, now),
-            AgentEvent::RunnerExited { runner, message } => self.runner_exited(runner, &message, now),
+            AgentEvent::RunnerExited { runner, message } => self.runner_exited(runner, &message),
             AgentEvent::Wake => {}
         }
+        self.dispatch_freed(now);
+        self.watch_idle(now);
         self.expire(now);
     }
 
@@ -150,8 +156,13 @@ impl Agent {
 
     /// Runner processes that have not been seen to end. After [`Agent::recover`] these are to be found again; any other
     /// runner process below the agent's directory is to be killed.
-    pub fn runners(&self) -> impl Iterator<Item = (RunnerId, FrameworkId)> {
-        self.durable.runners.iter().map(|(runner, entry)| (*runner, entry.framework))
+    pub fn runners(&self) -> impl Iterator<Item = (RunnerId, RunnerScope)> {
+        self.durable.runners.iter().map(|(runner, entry)| (*runner, entry.scope))
+    }
+
+    /// Whose tasks a runner takes, while it has not been seen to end.
+    pub fn scope_of_runner(&self, runner: RunnerId) -> Option<RunnerScope> {
+        self.durable.runners.get(&runner).map(|entry| entry.scope)
     }
 
     /// Every launch that has live tasks or unacknowledged updates.
@@ -211,9 +222,13 @@ impl Agent {
     fn let_go(&mut self) {
         for (id, work) in std::mem::take(&mut self.durable.forgotten) {
             self.ledger.release(id, &work);
+            if let Some(runner) = work.runner() {
+                self.note_load(runner, id, 0);
+            }
+            self.waiting.remove(&RunnerScope::of(self.options.info.isolation, id, &work), id);
             self.trims.remove(&id);
             self.kill_deadlines.remove(&id);
-            self.out.push(AgentEffect::Cleanup { work: id });
+            self.out.push(AgentEffect::Cleanup { work: id, framework: work.framework });
         }
     }
 

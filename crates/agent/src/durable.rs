@@ -9,6 +9,7 @@ use holm_model::{
 
 use crate::Record;
 use crate::log::StatusLog;
+use crate::placement::RunnerScope;
 use crate::work::{Stage, Step, StepError, Work};
 
 /// Who the agent is, once a master has said so.
@@ -23,7 +24,7 @@ pub(crate) struct Identity {
 /// A runner process that was started and has not been seen to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RunnerEntry {
-    pub(crate) framework: FrameworkId,
+    pub(crate) scope: RunnerScope,
     /// The highest report sequence applied.
     pub(crate) sequence: u64,
 }
@@ -87,11 +88,11 @@ impl Durable {
                 self.next_runner = self.next_runner.max(runner.0);
                 self.floor = self.floor.max(*sequence);
             }
-            Record::RunnerStarted { runner, framework, sequence } => {
+            Record::RunnerStarted { runner, scope, sequence } => {
                 if self.runners.contains_key(runner) {
                     return Err(RecordError::Runner(*runner));
                 }
-                self.runners.insert(*runner, RunnerEntry { framework: *framework, sequence: *sequence });
+                self.runners.insert(*runner, RunnerEntry { scope: *scope, sequence: *sequence });
                 self.next_runner = self.next_runner.max(runner.0.saturating_add(1));
             }
             Record::RunnerEnded { runner } => {
@@ -249,8 +250,8 @@ impl Durable {
         if let Some(Identity { agent, secret, cluster, epoch }) = self.identity.clone() {
             records.push(Record::Identity { agent, secret, cluster, epoch });
         }
-        for (runner, RunnerEntry { framework, sequence }) in &self.runners {
-            records.push(Record::RunnerStarted { runner: *runner, framework: *framework, sequence: *sequence });
+        for (runner, RunnerEntry { scope, sequence }) in &self.runners {
+            records.push(Record::RunnerStarted { runner: *runner, scope: *scope, sequence: *sequence });
         }
         for (id, work) in &self.works {
             let (framework, role, launch) = (work.framework, work.role.clone(), work.launch.clone());

@@ -8,6 +8,7 @@ use holm_model::{
 };
 
 use crate::Record;
+use crate::placement::RunnerScope;
 
 /// One connection to a master, numbered by the shell; a later connection has a higher number. Messages of any but the
 /// latest are ignored.
@@ -131,7 +132,7 @@ pub enum AgentEffect {
         /// The id it is started with.
         runner: RunnerId,
         /// For whose tasks.
-        framework: FrameworkId,
+        scope: RunnerScope,
     },
     /// Send this to a runner. When its queue is full the shell closes the socket, says
     /// [`AgentEvent::RunnerDisconnected`] and connects again.
@@ -156,5 +157,7 @@ pub enum AgentEffect {
     Cleanup {
         /// The work.
         work: WorkId,
+        /// Whose it was.
+        framework: FrameworkId,
     },
 }

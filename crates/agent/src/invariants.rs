@@ -5,8 +5,8 @@ use std::fmt;
 use holm_model::{Resources, TaskState};
 
 use crate::agent::Agent;
+use crate::placement::Place;
 use crate::runner::{Runner, RunnerWork, Task};
-use crate::runners::RunnerLink;
 use crate::work::{Stage, Work};
 
 /// One invariant that does not hold, as a sentence.
@@ -27,6 +27,7 @@ pub fn check_agent(agent: &Agent) -> Vec<Violation> {
     logs_are_in_order_and_about_known_works(agent, &mut found);
     tenants_and_works_name_each_other(agent, &mut found);
     every_runner_has_a_slot_and_no_slot_lacks_a_runner(agent, &mut found);
+    nothing_waits_for_a_place_that_is_there(agent, &mut found);
     no_record_was_rejected(agent, &mut found);
     found
 }
@@ -139,18 +140,43 @@ fn every_runner_has_a_slot_and_no_slot_lacks_a_runner(agent: &Agent, found: &mut
     demand(found, same, || format!("runners {:?} and slots {:?}", agent.durable.runners, agent.slots));
     for (id, work) in &agent.durable.works {
         if let Some(runner) = work.runner() {
-            let framework = agent.durable.runners.get(&runner).map(|entry| entry.framework);
-            demand(found, framework == Some(work.framework), || {
-                format!("{id} is on {runner}, which is gone or another's")
-            });
-        }
-        if let (Stage::Ready(_), Some(runner)) = (&work.stage, agent.runner_for(work.framework)) {
-            let live = agent.slots.get(&runner).is_some_and(|slot| slot.link == RunnerLink::Live);
-            demand(found, !live, || format!("{id} waits for {runner}, which is there"));
+            let admitted = agent.scope_of_runner(runner).is_some_and(|scope| scope.admits(work.framework, *id));
+            demand(found, admitted, || format!("{id} is on {runner}, which is gone or another's"));
         }
         if matches!(work.stage, Stage::Ready(_)) {
-            demand(found, !agent.runners_of(work.framework).is_empty(), || format!("{id} waits for no runner"));
+            let waits = agent.waiting.scopes().any(|(_, works)| works.contains(id));
+            demand(found, waits, || format!("{id} is ready and does not wait"));
         }
+    }
+    for (runner, slot) in &agent.slots {
+        for (id, work) in agent.durable.works.iter().filter(|(_, work)| work.runner() == Some(*runner)) {
+            let load = slot.load.slots(*id);
+            demand(found, load == work.slots(), || format!("{id} counts {load} of {} on {runner}", work.slots()));
+        }
+        let sum: u64 = agent
+            .durable
+            .works
+            .values()
+            .filter(|work| work.runner() == Some(*runner))
+            .map(|work| u64::from(work.slots()))
+            .sum();
+        demand(found, sum == slot.load.total(), || format!("{runner} counts {} places of {sum}", slot.load.total()));
+    }
+}
+
+/// What waits for a runner waits for one that is on its way, or because there can be none.
+fn nothing_waits_for_a_place_that_is_there(agent: &Agent, found: &mut Vec<Violation>) {
+    for (scope, works) in agent.waiting.scopes() {
+        let first = works.first().and_then(|id| Some((id, agent.durable.works.get(id)?)));
+        let Some((id, work)) = first else {
+            found.push(Violation(format!("unknown launches {works:?} wait for a runner")));
+            continue;
+        };
+        let place = agent.place(*scope, work.slots());
+        // One that is ending is looked at again when it has ended.
+        let ending = place == Place::Another && agent.runners().any(|(_, other)| other == *scope);
+        let waits = ending || matches!(place, Place::Soon | Place::Nowhere);
+        demand(found, waits, || format!("{id} waits, and could be {place:?}"));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::event::{AgentEffect, PrepareError};
 use crate::master_link::Link;
 use crate::record::Record;
-use crate::work::{Stage, Step};
+use crate::work::{Stage, Step, Work};
 
 /// Runs of this many log entries over the bound pass between two compactions.
 const COMPACTION_STEP: usize = 1024;
@@ -57,7 +57,7 @@ impl Agent {
                 if let Some(work) = self.durable.works.get_mut(&id) {
                     work.taken = Some(now);
                 }
-                self.mark_busy(framework);
+                self.mark_busy(id);
                 self.prepare(id);
             }
             Err(status) => {
@@ -127,7 +127,7 @@ impl Agent {
     pub(crate) fn log(&mut self, entry: NewEntry) {
         let NewEntry { work: id, first, count, status, reporter } = entry;
         let Some(work) = self.durable.works.get(&id) else { return };
-        let framework = work.framework;
+        let (framework, holder) = (work.framework, work.runner());
         let sequence = self.durable.next_sequence(framework);
         let update = Update { sequence, batch: work.launch.id.clone(), first, count, status };
         let (runner, runner_sequence) = reporter.map_or((None, 0), |(runner, sequence)| (Some(runner), sequence));
@@ -139,7 +139,12 @@ impl Agent {
         }
         if let Some(work) = self.durable.works.get(&id) {
             self.ledger.settle(id, work);
-            if work.live == 0 {
+            let (slots, live) = (work.slots(), work.live);
+            if let Some(holder) = holder {
+                self.note_load(holder, id, slots);
+            }
+            if live == 0 {
+                self.stop_waiting(id);
                 self.trims.remove(&id);
                 self.kill_deadlines.remove(&id);
             }
@@ -155,7 +160,6 @@ impl Agent {
         if !matches!(work.stage, Stage::Preparing) {
             return;
         }
-        let framework = work.framework;
         match result {
             Ok(prepared) => {
                 if let Ok(stage) = work.stage.step(Step::Prepared(prepared)) {
@@ -166,18 +170,7 @@ impl Agent {
             Err(PrepareError { state, reason, message }) => {
                 let state = if state == TaskState::Error { state } else { TaskState::Failed };
                 self.end_unsent(id, TaskStatus::because(state, reason, message));
-                self.note_idle(framework, now);
             }
-        }
-    }
-
-    /// Sends a prepared work to its framework's runner, or starts one, or lets it wait for the one that is starting.
-    pub(crate) fn dispatch(&mut self, id: WorkId, now: Time) {
-        let Some(framework) = self.durable.works.get(&id).map(|work| work.framework) else { return };
-        match self.runner_for(framework) {
-            Some(runner) if self.is_live(runner) => self.send(id, runner, now),
-            Some(_) => {}
-            None => self.start_runner(framework, now),
         }
     }
 
@@ -186,6 +179,8 @@ impl Agent {
         if !self.commit(Record::WorkSent { work: id, runner }) {
             return;
         }
+        let slots = self.durable.works.get(&id).map_or(0, Work::slots);
+        self.note_load(runner, id, slots);
         let Some(work) = self.durable.works.get_mut(&id) else { return };
         work.waited = work.taken.map_or(Duration::ZERO, |taken| now.since(taken));
         // Tasks that ended while the work was prepared: the runner holds kills for the launch that follows them.

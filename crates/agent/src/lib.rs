@@ -15,6 +15,7 @@ mod log;
 mod master_link;
 mod options;
 mod outbox;
+mod placement;
 mod record;
 mod recovery;
 mod reports;
@@ -29,8 +30,9 @@ mod tests;
 pub use agent::{Agent, AgentCounters, WorkView};
 pub use event::{AgentEffect, AgentEvent, PrepareError, SessionId};
 pub use options::{
-    AgentOptions, MAX_FULL_RUNS, MAX_GRACE, MAX_PAGE_ENTRIES, MAX_STATUS_MESSAGE_BYTES, MAX_UNKNOWN_WORKS, MIN_SILENCE,
-    PAGE_BYTES, REGISTRATION_TIMEOUT, REPORT_MESSAGE_BYTES, RunnerOptions,
+    AgentOptions, MAX_FULL_RUNS, MAX_GRACE, MAX_PAGE_ENTRIES, MAX_RUNNERS, MAX_STATUS_MESSAGE_BYTES, MAX_UNKNOWN_WORKS,
+    MIN_SILENCE, PAGE_BYTES, REGISTRATION_TIMEOUT, REPORT_MESSAGE_BYTES, RunnerOptions,
 };
+pub use placement::RunnerScope;
 pub use record::Record;
 pub use runner::{Runner, RunnerEffect, RunnerEvent};

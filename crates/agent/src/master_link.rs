@@ -109,7 +109,7 @@ impl Agent {
                 self.launch(sequence, framework, role, launch, now);
             }
             ToAgent::Kill { framework, task, grace } => self.kill(framework, &task, grace, now),
-            ToAgent::Trim { framework, batch, from } => self.trim(framework, &batch, from, now),
+            ToAgent::Trim { framework, batch, from } => self.trim(framework, &batch, from),
             ToAgent::Acknowledge { framework, incarnation, sequence } => {
                 self.acknowledge(framework, incarnation, sequence);
             }

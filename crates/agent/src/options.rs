@@ -32,6 +32,9 @@ pub const MAX_GRACE: Duration = Duration::from_secs(3600);
 /// Most works of a runner's Hello that the agent does not know and has killed; the rest is ignored.
 pub const MAX_UNKNOWN_WORKS: usize = 1024;
 
+/// Most runner processes of an agent unless its operator says otherwise: each takes some megabytes before its first task.
+pub const MAX_RUNNERS: usize = 256;
+
 /// What the agent's core is told at its start.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
@@ -55,6 +58,10 @@ pub struct AgentOptions {
     pub runner_patience: Duration,
     /// How long after a kill's grace period a task may take to end before its runner is killed.
     pub kill_margin: Duration,
+    /// How many tasks one runner process holds; the next go to another.
+    pub runner_slots: u32,
+    /// Most runner processes at a time; launches beyond wait.
+    pub max_runners: usize,
 }
 
 impl AgentOptions {
@@ -70,6 +77,8 @@ impl AgentOptions {
             runner_idle: Duration::from_secs(60),
             runner_patience: Duration::from_secs(30),
             kill_margin: Duration::from_secs(10),
+            runner_slots: 4096,
+            max_runners: MAX_RUNNERS,
         }
     }
 }

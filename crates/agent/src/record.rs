@@ -7,6 +7,8 @@ use holm_model::{
     AgentId, BootId, ClusterId, Epoch, FrameworkId, Incarnation, Launch, Role, RunnerId, Secret, Update, WorkId,
 };
 
+use crate::placement::RunnerScope;
+
 /// One entry of an agent's checkpoint.
 #[derive(Clone, Debug)]
 pub enum Record {
@@ -42,7 +44,7 @@ pub enum Record {
         /// The runner.
         runner: RunnerId,
         /// Whose tasks it runs.
-        framework: FrameworkId,
+        scope: RunnerScope,
         /// The highest report sequence applied; zero but in snapshots.
         sequence: u64,
     },

@@ -37,9 +37,10 @@ impl Agent {
         for (runner, entry) in &self.durable.runners {
             self.slots.insert(*runner, RunnerSlot::awaited(deadline, entry.sequence));
         }
-        let frameworks: Vec<_> = self.durable.runners.values().map(|entry| entry.framework).collect();
-        for framework in frameworks {
-            self.note_idle(framework, now);
+        for (id, work) in &self.durable.works {
+            if let Some(slot) = work.runner().and_then(|runner| self.slots.get_mut(&runner)) {
+                slot.load.set(*id, work.slots());
+            }
         }
     }
 

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holm_model::{
-    FrameworkId, MAX_MESSAGE_BYTES, Reason, RunnerId, RunnerReport, TaskState, TaskStatus, Time, ToMaster, ToRunner,
-    WorkId,
+    FrameworkId, MAX_MESSAGE_BYTES, Reason, RunnerId, RunnerReport, TaskState, TaskStatus, ToMaster, ToRunner, WorkId,
 };
 
 use crate::agent::{Agent, AgentCounters};
@@ -16,8 +15,10 @@ use crate::work::{Work, cut};
 
 impl Agent {
     /// Applies reports in order. Whatever they say, each number counts as received, so that the runner can let go of it.
-    pub(crate) fn reports(&mut self, runner: RunnerId, reports: Vec<RunnerReport>, now: Time) {
-        let Some(framework) = self.durable.runners.get(&runner).map(|entry| entry.framework) else { return };
+    pub(crate) fn reports(&mut self, runner: RunnerId, reports: Vec<RunnerReport>) {
+        if !self.durable.runners.contains_key(&runner) {
+            return;
+        }
         let ended = self.ended_in(&reports);
         let mut pending: Option<NewEntry> = None;
         for report in reports {
@@ -49,7 +50,6 @@ impl Agent {
         }
         let sequence = self.slots.get(&runner).map_or(0, |slot| slot.applied);
         self.out.push(AgentEffect::ToRunner { runner, message: ToRunner::Acknowledge { sequence } });
-        self.note_idle(framework, now);
     }
 
     /// Tasks that end within these reports, if anything else is reported at all: their earlier states need no entry.

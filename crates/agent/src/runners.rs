@@ -1,4 +1,4 @@
-//! Runner processes: started on demand, one per framework, found again after a restart, stopped when idle or in disorder.
+//! Runner processes: started on demand, found again after a restart, stopped when idle or in disorder.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use holm_model::{FrameworkId, FromRunner, Reason, RunnerId, TaskState, TaskStatu
 use crate::agent::Agent;
 use crate::event::AgentEffect;
 use crate::options::{AgentOptions, MAX_UNKNOWN_WORKS};
+use crate::placement::{Load, RunnerScope};
 use crate::record::Record;
 use crate::work::{Stage, Step};
 
 /// How long a runner that is not needed any more may take to exit by itself.
-const IDLE_STOP_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const IDLE_STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Where the agent stands with a runner process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,17 +61,26 @@ pub(crate) struct RunnerSlot {
     /// Whether it has ever said Hello: a process that never did could not be started.
     greeted: bool,
     idle_since: Option<Time>,
+    /// The launches on it.
+    pub(crate) load: Load,
     /// The highest report sequence seen, those ignored included.
     pub(crate) applied: u64,
 }
 
 impl RunnerSlot {
     pub(crate) fn awaited(deadline: Time, applied: u64) -> RunnerSlot {
-        RunnerSlot { link: RunnerLink::Awaited { deadline }, greeted: true, idle_since: None, applied }
+        RunnerSlot {
+            link: RunnerLink::Awaited { deadline },
+            greeted: true,
+            idle_since: None,
+            load: Load::default(),
+            applied,
+        }
     }
 
     fn starting(deadline: Time) -> RunnerSlot {
-        RunnerSlot { link: RunnerLink::Starting { deadline }, greeted: false, idle_since: None, applied: 0 }
+        let (link, load) = (RunnerLink::Starting { deadline }, Load::default());
+        RunnerSlot { link, greeted: false, idle_since: None, load, applied: 0 }
     }
 
     pub(crate) fn next_wake(&self, options: &AgentOptions) -> Option<Time> {
@@ -85,26 +95,15 @@ impl RunnerSlot {
 }
 
 impl Agent {
-    pub(crate) fn runners_of(&self, framework: FrameworkId) -> Vec<RunnerId> {
-        let runners = self.durable.runners.iter().filter(|(_, entry)| entry.framework == framework);
-        runners.map(|(runner, _)| *runner).collect()
-    }
-
-    /// The runner that takes this framework's next work.
-    pub(crate) fn runner_for(&self, framework: FrameworkId) -> Option<RunnerId> {
-        let usable = |runner: &RunnerId| self.slots.get(runner).is_some_and(|slot| slot.link != RunnerLink::Stopping);
-        self.runners_of(framework).into_iter().rfind(usable)
-    }
-
     pub(crate) fn is_live(&self, runner: RunnerId) -> bool {
         self.slots.get(&runner).is_some_and(|slot| slot.link == RunnerLink::Live)
     }
 
-    pub(crate) fn start_runner(&mut self, framework: FrameworkId, now: Time) {
+    pub(crate) fn start_runner(&mut self, scope: RunnerScope, now: Time) {
         let runner = RunnerId(self.durable.next_runner);
-        if self.commit(Record::RunnerStarted { runner, framework, sequence: 0 }) {
+        if self.commit(Record::RunnerStarted { runner, scope, sequence: 0 }) {
             self.slots.insert(runner, RunnerSlot::starting(now + self.options.runner_patience));
-            self.out.push(AgentEffect::StartRunner { runner, framework });
+            self.out.push(AgentEffect::StartRunner { runner, scope });
         }
     }
 
@@ -151,7 +150,7 @@ impl Agent {
         let speaks = slot.link == RunnerLink::Live || (slot.link == RunnerLink::Stopping && slot.greeted);
         match message {
             FromRunner::Hello { runner: named, works } => self.hello(runner, named, works, now),
-            FromRunner::Reports(reports) if speaks => self.reports(runner, reports, now),
+            FromRunner::Reports(reports) if speaks => self.reports(runner, reports),
             FromRunner::Message { work, position, data } if speaks => {
                 self.message_from_task(runner, work, position, data);
             }
@@ -169,47 +168,53 @@ impl Agent {
         if !self.step_link(runner, LinkStep::Greeted) {
             return;
         }
-        let Some(framework) = self.durable.runners.get(&runner).map(|entry| entry.framework) else { return };
+        let Some(scope) = self.scope_of_runner(runner) else { return };
         let Some(slot) = self.slots.get_mut(&runner) else { return };
         slot.greeted = true;
         let sequence = slot.applied;
         self.out.push(AgentEffect::ToRunner { runner, message: ToRunner::Acknowledge { sequence } });
         let held: BTreeSet<WorkId> = works.into_iter().collect();
-        for id in self.works_of(framework) {
+        for id in self.works_on(runner) {
             self.reconcile(runner, id, held.contains(&id), now);
         }
-        let ours = |id: &WorkId| self.durable.works.get(id).is_some_and(|work| work.framework == framework);
+        let ours = |id: &WorkId| self.durable.works.get(id).is_some_and(|work| scope.admits(work.framework, *id));
         let unknown: Vec<WorkId> = held.into_iter().filter(|id| !ours(id)).take(MAX_UNKNOWN_WORKS).collect();
         for work in unknown {
             let message = ToRunner::Kill { work, positions: None, grace: Duration::ZERO };
             self.out.push(AgentEffect::ToRunner { runner, message });
         }
-        self.note_idle(framework, now);
+        self.dispatch_scope(scope, now);
+    }
+
+    /// The launches that a runner has or may have, in the order of launch.
+    fn works_on(&self, runner: RunnerId) -> Vec<WorkId> {
+        let works = self.durable.works.iter().filter(|(_, work)| work.runner() == Some(runner));
+        works.map(|(id, _)| *id).collect()
     }
 
     fn reconcile(&mut self, runner: RunnerId, id: WorkId, held: bool, now: Time) {
         let Some(work) = self.durable.works.get_mut(&id) else { return };
         match &work.stage {
-            Stage::Ready(_) => self.dispatch(id, now),
-            Stage::Sent { runner: sent_to, .. } if *sent_to == runner && held => {
+            Stage::Sent { .. } if held => {
                 let count = work.launch.tasks.count();
                 for positions in work.runs_where(0..count, |state| state == TaskState::Killing) {
                     self.forward_kill(id, runner, Some(positions), None, now);
                 }
                 self.forward_trim(id, runner);
             }
-            Stage::Sent { runner: sent_to, .. } if *sent_to == runner && work.reported => {
+            Stage::Sent { .. } if work.reported => {
                 let message = "its runner does not know the launch any more";
                 self.end_unsent(id, TaskStatus::because(TaskState::Failed, Reason::RunnerError, message));
             }
-            Stage::Sent { runner: sent_to, .. } if *sent_to == runner => {
+            Stage::Sent { .. } => {
                 // Sent into a socket that broke, or not sent at all because the agent died in between.
                 if let Ok(stage) = work.stage.step(Step::NeverReceived) {
                     work.stage = stage;
                 }
+                self.note_load(runner, id, 0);
                 self.start_over(id, now);
             }
-            Stage::Preparing | Stage::Sent { .. } | Stage::Over => {}
+            Stage::Preparing | Stage::Ready(_) | Stage::Over => {}
         }
     }
 
@@ -224,33 +229,29 @@ impl Agent {
         }
     }
 
-    pub(crate) fn runner_exited(&mut self, runner: RunnerId, message: &Arc<str>, now: Time) {
+    pub(crate) fn runner_exited(&mut self, runner: RunnerId, message: &Arc<str>) {
         let (Some(slot), Some(entry)) = (self.slots.remove(&runner), self.durable.runners.get(&runner).copied()) else {
             return;
         };
-        let framework = entry.framework;
-        let mut lost = false;
-        let works = self.works_of(framework);
+        let works = self.works_on(runner);
+        let mut frameworks: BTreeSet<FrameworkId> = entry.scope.framework.into_iter().collect();
         for id in &works {
-            if self.durable.works.get(id).and_then(|work| work.runner()) == Some(runner) {
-                self.lose(*id, message);
-                lost = true;
-            }
+            frameworks.extend(self.durable.works.get(id).map(|work| work.framework));
+            self.lose(*id, message);
         }
         self.commit(Record::RunnerEnded { runner });
-        if lost || slot.link != RunnerLink::Stopping {
-            self.tell_master(ToMaster::RunnerLost { framework, runner, message: message.clone() });
-        }
-        for id in works {
-            if self.prepared_of(id).is_none() {
-                continue;
+        self.note_runner_ended();
+        if !works.is_empty() || slot.link != RunnerLink::Stopping {
+            for framework in frameworks {
+                self.tell_master(ToMaster::RunnerLost { framework, runner, message: message.clone() });
             }
-            if slot.greeted || self.runner_for(framework).is_some() {
-                self.dispatch(id, now);
-            } else {
-                // A runner that never came up would not come up the next time either.
-                let message = format!("the runner process could not be started: {message}");
-                self.end_unsent(id, TaskStatus::because(TaskState::Failed, Reason::RunnerError, message));
+        }
+        if !slot.greeted && self.usable(entry.scope).next().is_none() {
+            // A runner that never came up would not come up the next time either.
+            let message = format!("the runner process could not be started: {message}");
+            while let Some(id) = self.waiting.first(&entry.scope) {
+                self.end_unsent(id, TaskStatus::because(TaskState::Failed, Reason::RunnerError, message.as_str()));
+                self.waiting.remove(&entry.scope, id);
             }
         }
     }
@@ -263,31 +264,33 @@ impl Agent {
         self.end_unsent(id, end(TaskState::Failed));
     }
 
-    /// A framework has work again: its runners are needed.
-    pub(crate) fn mark_busy(&mut self, framework: FrameworkId) {
-        for runner in self.runners_of(framework) {
+    /// A launch was taken: the runners that may get it are needed a while longer.
+    pub(crate) fn mark_busy(&mut self, id: WorkId) {
+        let Some(scope) = self.scope_of(id) else { return };
+        for runner in self.usable(scope).collect::<Vec<_>>() {
             if let Some(slot) = self.slots.get_mut(&runner) {
                 slot.idle_since = None;
             }
         }
     }
 
-    /// Starts the idle clock of a framework's runners if it has no live work.
-    pub(crate) fn note_idle(&mut self, framework: FrameworkId, now: Time) {
-        let live = self.durable.tenants.get(&framework).is_some_and(|tenant| tenant.live > 0);
-        let current = self.runner_for(framework);
-        for runner in self.runners_of(framework) {
-            let superseded = current != Some(runner) && !self.has_work(runner);
-            if let Some(slot) = self.slots.get_mut(&runner)
-                && (!live || superseded)
-            {
-                slot.idle_since.get_or_insert(now);
+    /// Starts the idle clocks of runners that have nothing left to do; those of a launch that is over end at once.
+    pub(crate) fn watch_idle(&mut self, now: Time) {
+        let mut done = Vec::new();
+        for (runner, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.link == RunnerLink::Live) {
+            if !slot.load.is_empty() {
+                slot.idle_since = None;
+            } else if slot.idle_since.is_none() {
+                slot.idle_since = Some(now);
+                let only = self.durable.runners.get(runner).and_then(|entry| entry.scope.work);
+                if only.is_some_and(|id| self.durable.works.get(&id).is_none_or(|work| work.live == 0)) {
+                    done.push(*runner);
+                }
             }
         }
-    }
-
-    fn has_work(&self, runner: RunnerId) -> bool {
-        self.durable.works.values().any(|work| work.runner() == Some(runner))
+        for runner in done {
+            self.stop_runner(runner, IDLE_STOP_GRACE, "its launch is over");
+        }
     }
 
     pub(crate) fn expire_runners(&mut self, now: Time) {

@@ -12,8 +12,9 @@ use crate::agent::Agent;
 use crate::event::AgentEffect;
 use crate::launching::NewEntry;
 use crate::options::MAX_GRACE;
+use crate::placement::RunnerScope;
 use crate::record::Record;
-use crate::work::Stage;
+use crate::work::{Stage, Work};
 
 impl Agent {
     /// A kill is written down as KILLING, so that it outlives the agent's process; unsent tasks end at once.
@@ -28,7 +29,7 @@ impl Agent {
             Stage::Over => {}
             Stage::Preparing | Stage::Ready(_) => {
                 let status = TaskStatus::because(TaskState::Killed, Reason::Killed, "killed before it started");
-                self.end_range(id, range, status, now);
+                self.end_range(id, range, status);
             }
             Stage::Sent { runner, .. } => {
                 let (runner, positions) = (*runner, position.map(|position| (position, 1)));
@@ -66,9 +67,9 @@ impl Agent {
         *latest = deadline.max(*latest);
     }
 
-    fn end_range(&mut self, id: WorkId, range: std::ops::Range<u32>, status: TaskStatus, now: Time) {
+    fn end_range(&mut self, id: WorkId, range: std::ops::Range<u32>, status: TaskStatus) {
         let Some(work) = self.durable.works.get(&id) else { return };
-        let (framework, preparing) = (work.framework, matches!(work.stage, Stage::Preparing));
+        let preparing = matches!(work.stage, Stage::Preparing);
         for (first, count) in work.runs_where(range, |state| !state.is_terminal()) {
             self.log(NewEntry { work: id, first, count, status: status.clone(), reporter: None });
         }
@@ -76,12 +77,9 @@ impl Agent {
         if over && preparing {
             self.out.push(AgentEffect::Abandon { work: id });
         }
-        if over {
-            self.note_idle(framework, now);
-        }
     }
 
-    pub(crate) fn trim(&mut self, framework: FrameworkId, batch: &BatchId, from: u32, now: Time) {
+    pub(crate) fn trim(&mut self, framework: FrameworkId, batch: &BatchId, from: u32) {
         let id = self.durable.tenants.get(&framework).and_then(|tenant| tenant.batches.get(batch)).copied();
         let Some((id, work)) = id.and_then(|id| Some((id, self.durable.works.get(&id)?))) else {
             self.counters.unknown_targets += 1;
@@ -92,7 +90,7 @@ impl Agent {
             Stage::Preparing | Stage::Ready(_) => {
                 let range = work.clip(from, u32::MAX);
                 let status = TaskStatus::because(TaskState::Killed, Reason::Trimmed, "trimmed before it started");
-                self.end_range(id, range, status, now);
+                self.end_range(id, range, status);
             }
             Stage::Sent { runner, .. } => {
                 let runner = *runner;
@@ -141,8 +139,19 @@ impl Agent {
                 self.out.push(AgentEffect::Abandon { work: id });
             }
         }
-        for runner in self.runners_of(framework) {
+        let own = |scope: RunnerScope| scope.framework == Some(framework);
+        let runners: Vec<RunnerId> =
+            self.runners().filter(|(_, scope)| own(*scope)).map(|(runner, _)| runner).collect();
+        for runner in runners {
             self.stop_runner(runner, Duration::ZERO, "its framework is over");
+        }
+        // Runners that it shared with others live on without its tasks.
+        for id in self.works_of(framework) {
+            let runner = self.durable.works.get(&id).and_then(Work::runner).filter(|runner| self.is_live(*runner));
+            if let Some(runner) = runner {
+                let message = ToRunner::Kill { work: id, positions: None, grace: Duration::ZERO };
+                self.out.push(AgentEffect::ToRunner { runner, message });
+            }
         }
         if self.durable.tenants.contains_key(&framework) {
             self.commit(Record::FrameworkRemoved { framework });

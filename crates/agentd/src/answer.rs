@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::log::{LaunchName, Record, RecordKind, Tail};
 use crate::runner::log_dir;
+use crate::runners::SHARED;
 use crate::sandbox;
 
 /// Bytes read from one log before the next has its turn.
@@ -203,7 +204,9 @@ impl Answerer {
 
 /// The logs of one framework's runners, read side by side.
 struct LogQuery {
-    dir: PathBuf,
+    framework: FrameworkId,
+    /// Where its own runners are, and those that it shares with others.
+    dirs: [PathBuf; 2],
     task: Option<TaskId>,
     tails: HashMap<PathBuf, Tail>,
     /// The launches asked for, by work.
@@ -214,13 +217,13 @@ struct LogQuery {
 
 impl LogQuery {
     fn new(runners: &Path, framework: FrameworkId, task: Option<TaskId>) -> LogQuery {
-        let dir = runners.join(framework.to_string());
-        LogQuery { dir, task, tails: HashMap::new(), names: RefCell::default(), ended: BTreeSet::new() }
+        let dirs = [runners.join(framework.to_string()), runners.join(SHARED)];
+        LogQuery { framework, dirs, task, tails: HashMap::new(), names: RefCell::default(), ended: BTreeSet::new() }
     }
 
     /// Hands every record that is there and was not handed over before to `take`.
     fn pass(&mut self, mut take: impl FnMut(&Record, &LaunchName) -> Result<(), Stop>) -> Result<(), Stop> {
-        for runner in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+        for runner in self.dirs.iter().flat_map(std::fs::read_dir).flatten().flatten() {
             let dir = log_dir(&runner.path());
             self.tails.entry(dir.clone()).or_insert_with(|| Tail::new(&dir));
         }
@@ -240,7 +243,7 @@ impl LogQuery {
         take: &mut impl FnMut(&Record, &LaunchName) -> Result<(), Stop>,
     ) -> Result<bool, Stop> {
         let names = &self.names;
-        let task = self.task.as_ref();
+        let (framework, task) = (self.framework, self.task.as_ref());
         let wanted = |work: WorkId, position: u32, _kind| {
             let names = names.borrow();
             let Some(name) = names.get(&work) else { return false };
@@ -248,7 +251,7 @@ impl LogQuery {
         };
         let mut records = Vec::new();
         let more = tail.read(READ_BYTES, wanted, |record| match record.launch_name() {
-            Some(name) if task.is_none_or(|task| covers(&name, task)) => {
+            Some(name) if name.framework == framework && task.is_none_or(|task| covers(&name, task)) => {
                 names.borrow_mut().insert(record.work, name);
             }
             Some(_other) => {}

@@ -183,13 +183,15 @@ fn follows_more(rest: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holm_agent::RunnerScope;
     use holm_model::{BootId, FrameworkId, Incarnation, RunnerId, WorkId};
 
     fn records() -> Vec<Record> {
+        let scope = RunnerScope { work: Some(WorkId(7)), network: true, ..RunnerScope::default() };
         let framework: FrameworkId = "framework-1-1".parse().unwrap();
         vec![
             Record::Incarnation { number: Incarnation(3), boot: BootId("b".into()) },
-            Record::RunnerStarted { runner: RunnerId(1), framework, sequence: 0 },
+            Record::RunnerStarted { runner: RunnerId(1), scope, sequence: 0 },
             Record::WorkSent { work: WorkId(7), runner: RunnerId(1) },
             Record::Acknowledged { framework, sequence: 9 },
         ]

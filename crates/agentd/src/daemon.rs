@@ -9,8 +9,8 @@ use std::time::Duration;
 use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, SessionId};
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
-    AgentInfo, Attributes, Capabilities, FrameworkId, Launch, ResourceName, Resources, RunnerId, TaskState, ToAgent,
-    ToMaster, ToRunner, WorkId,
+    AgentInfo, Attributes, Capabilities, Isolation, Launch, ResourceName, Resources, TaskState, ToAgent, ToMaster,
+    ToRunner, WorkId,
 };
 use holm_proto::agent;
 use holm_runtime::{Allocation, Engine, EngineError};
@@ -202,7 +202,7 @@ impl Daemon {
     async fn run(&mut self) -> Result<(), AgentError> {
         let known: Vec<_> = self.core.runners().collect();
         self.runners.kill_unknown(&known);
-        known.iter().for_each(|(runner, framework)| self.runners.reclaim(*runner, *framework));
+        known.iter().for_each(|(runner, scope)| self.runners.reclaim(*runner, *scope));
         self.perform()?;
         let (mut events, mut control) = (Vec::new(), Vec::new());
         let mut sweep = tokio::time::interval(SWEEP);
@@ -233,10 +233,10 @@ impl Daemon {
                 self.runners.forget(*runner);
             }
             AgentEvent::RunnerDisconnected { runner } => {
-                let (runner, framework) = (*runner, self.framework_of(*runner));
+                let (runner, scope) = (*runner, self.core.scope_of_runner(*runner));
                 self.handle(event);
-                if let Some(framework) = framework {
-                    self.runners.reconnect(runner, framework);
+                if let Some(scope) = scope {
+                    self.runners.reconnect(runner, scope);
                 }
                 return;
             }
@@ -317,9 +317,9 @@ impl Daemon {
                     task.abort();
                 }
             }
-            AgentEffect::StartRunner { runner, framework } => {
-                tracing::info!(%runner, %framework, "runner starts");
-                self.runners.start(runner, framework);
+            AgentEffect::StartRunner { runner, scope } => {
+                tracing::info!(%runner, framework = ?scope.framework, "runner starts");
+                self.runners.start(runner, scope);
             }
             AgentEffect::ToRunner { runner, message } => {
                 if !self.runners.send(runner, message) {
@@ -328,11 +328,11 @@ impl Daemon {
             }
             AgentEffect::StopRunner { runner, grace, message } => {
                 tracing::info!(%runner, reason = %message, "runner is stopped");
-                if let Some(framework) = self.framework_of(runner) {
-                    self.runners.stop(runner, framework, grace);
+                if let Some(scope) = self.core.scope_of_runner(runner) {
+                    self.runners.stop(runner, scope, grace);
                 }
             }
-            AgentEffect::Cleanup { work } => sandbox::retire(&self.places.works, work),
+            AgentEffect::Cleanup { work, framework: _ } => sandbox::retire(&self.places.works, work),
         }
         Ok(())
     }
@@ -367,10 +367,6 @@ impl Daemon {
         self.preparing.insert(work, task.abort_handle());
     }
 
-    fn framework_of(&self, runner: RunnerId) -> Option<FrameworkId> {
-        self.core.runners().find(|(known, _)| *known == runner).map(|(_, framework)| framework)
-    }
-
     fn answer(&self, question: IsLive) {
         let IsLive { framework, task, reply } = question;
         let live = match task {
@@ -389,7 +385,7 @@ impl Daemon {
         let known: HashSet<WorkId> = self.core.works().map(|work| work.work).collect();
         let dir = self.places.runners.clone();
         let running: HashSet<PathBuf> =
-            self.core.runners().map(|(runner, framework)| runner_dir(&dir, framework, runner)).collect();
+            self.core.runners().map(|(runner, scope)| runner_dir(&dir, &scope, runner)).collect();
         let (works, max_bytes) = (self.places.works.clone(), self.log_bytes.saturating_mul(4));
         self.sweeping = Some(tokio::task::spawn_blocking(move || {
             let sandboxes = sandbox::sweep(&works, |work| known.contains(&work));
@@ -427,9 +423,9 @@ impl Daemon {
             return;
         }
         let runners: Vec<_> = self.core.runners().collect();
-        for (runner, framework) in &runners {
+        for (runner, scope) in &runners {
             self.runners.send(*runner, ToRunner::Stop);
-            self.runners.stop(*runner, *framework, STOP_GRACE);
+            self.runners.stop(*runner, *scope, STOP_GRACE);
         }
         self.runners.all_ended().await;
     }
@@ -444,6 +440,8 @@ fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
         attributes,
         capabilities: Capabilities::new(),
         version: env!("CARGO_PKG_VERSION").into(),
+        confinement: Vec::new(),
+        isolation: Isolation::default(),
     }
 }
 

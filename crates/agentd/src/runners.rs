@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_agent::AgentEvent;
-use holm_model::{FrameworkId, FromRunner, RunnerId, ToRunner};
+use holm_agent::{AgentEvent, RunnerScope};
+use holm_model::{FromRunner, RunnerId, ToRunner};
 use holm_proto::runner::v1 as wire;
 use tokio::net::UnixStream;
 use tokio::process::Command;
@@ -53,9 +53,13 @@ struct Known {
     process: Arc<ProcessHandle>,
 }
 
+/// Below the directory of runners and that of sandboxes: what belongs to every framework.
+pub(crate) const SHARED: &str = "shared";
+
 /// The directory of a runner.
-pub(crate) fn runner_dir(runners: &Path, framework: FrameworkId, runner: RunnerId) -> PathBuf {
-    runners.join(framework.to_string()).join(runner.to_string())
+pub(crate) fn runner_dir(runners: &Path, scope: &RunnerScope, runner: RunnerId) -> PathBuf {
+    let tenant = scope.framework.map_or_else(|| SHARED.to_owned(), |framework| framework.to_string());
+    runners.join(tenant).join(runner.to_string())
 }
 
 impl Runners {
@@ -65,8 +69,8 @@ impl Runners {
     }
 
     /// Starts a runner. It belongs to no group or session of the agent, so that it outlives it.
-    pub(crate) fn start(&mut self, runner: RunnerId, framework: FrameworkId) {
-        let dir = runner_dir(&self.dir, framework, runner);
+    pub(crate) fn start(&mut self, runner: RunnerId, scope: RunnerScope) {
+        let dir = runner_dir(&self.dir, &scope, runner);
         match self.spawn(&dir, runner) {
             Ok(process) => self.follow(runner, dir, process.into()),
             Err(error) => self.exited(runner, format!("its process cannot be started: {error}")),
@@ -100,8 +104,8 @@ impl Runners {
     }
 
     /// Connects to a runner that was started by an earlier life of the agent.
-    pub(crate) fn reclaim(&mut self, runner: RunnerId, framework: FrameworkId) {
-        let dir = runner_dir(&self.dir, framework, runner);
+    pub(crate) fn reclaim(&mut self, runner: RunnerId, scope: RunnerScope) {
+        let dir = runner_dir(&self.dir, &scope, runner);
         match ProcessIdentity::read(&dir).and_then(|identity| identity.open()) {
             Some(process) => self.follow(runner, dir, process.into()),
             None => self.exited(runner, "its process was gone when the agent came back".to_owned()),
@@ -110,11 +114,10 @@ impl Runners {
 
     /// Kills runner processes below the directory that nobody knows: the agent died between starting one and noting it,
     /// or its directory was reset.
-    pub(crate) fn kill_unknown(&self, known: &[(RunnerId, FrameworkId)]) {
+    pub(crate) fn kill_unknown(&self, known: &[(RunnerId, RunnerScope)]) {
         for framework in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             for dir in fs::read_dir(framework.path()).into_iter().flatten().flatten() {
-                let is_known =
-                    known.iter().any(|(runner, framework)| runner_dir(&self.dir, *framework, *runner) == dir.path());
+                let is_known = known.iter().any(|(runner, scope)| runner_dir(&self.dir, scope, *runner) == dir.path());
                 if !is_known
                     && let Some(process) = ProcessIdentity::read(&dir.path()).and_then(|identity| identity.open())
                 {
@@ -134,10 +137,10 @@ impl Runners {
     }
 
     /// A runner that did not exit was disconnected: try again.
-    pub(crate) fn reconnect(&mut self, runner: RunnerId, framework: FrameworkId) {
-        let Some(known) = self.known.remove(&runner) else { return self.reclaim(runner, framework) };
+    pub(crate) fn reconnect(&mut self, runner: RunnerId, scope: RunnerScope) {
+        let Some(known) = self.known.remove(&runner) else { return self.reclaim(runner, scope) };
         known.link.abort();
-        self.follow(runner, runner_dir(&self.dir, framework, runner), known.process);
+        self.follow(runner, runner_dir(&self.dir, &scope, runner), known.process);
     }
 
     /// Sends to a runner; says whether its queue had room.
@@ -159,9 +162,9 @@ impl Runners {
     }
 
     /// Kills the runner unless it exits within `grace`. Whoever follows it tells of its end.
-    pub(crate) fn stop(&mut self, runner: RunnerId, framework: FrameworkId, grace: Duration) {
+    pub(crate) fn stop(&mut self, runner: RunnerId, scope: RunnerScope, grace: Duration) {
         if !self.known.contains_key(&runner) {
-            self.reclaim(runner, framework);
+            self.reclaim(runner, scope);
         }
         let Some(process) = self.known.get(&runner).map(|known| known.process.clone()) else { return };
         tokio::spawn(async move {

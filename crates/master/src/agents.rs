@@ -208,6 +208,8 @@ const MAX_TEXT_BYTES: usize = 256;
 const MAX_ATTRIBUTES: usize = 128;
 /// Most capabilities.
 const MAX_CAPABILITIES: usize = 64;
+/// Most layers of confinement.
+const MAX_LAYERS: usize = 32;
 /// Most kinds of resources.
 const MAX_RESOURCES: usize = 64;
 
@@ -226,14 +228,21 @@ pub(crate) fn validate_info(info: &AgentInfo) -> Result<(), AgentInfoError> {
         ("attributes", info.attributes.len(), MAX_ATTRIBUTES),
         ("capabilities", info.capabilities.len(), MAX_CAPABILITIES),
         ("kinds of resources", info.resources.iter().count(), MAX_RESOURCES),
+        ("layers of confinement", info.confinement.len(), MAX_LAYERS),
     ];
     if let Some((field, count, limit)) = counts.into_iter().find(|(_, count, limit)| count > limit) {
         return Err(AgentInfoError::TooMany { field, count, limit });
     }
     let attributes = info.attributes.iter().flat_map(|(name, value)| [("attribute", name), ("attribute", value)]);
     let capabilities = info.capabilities.iter().map(|name| ("capability", name));
+    let layers = info.confinement.iter().flat_map(|layer| [("layer", &layer.name), ("layer", &layer.detail)]);
     let own = [("hostname", &info.hostname), ("version", &info.version)];
-    let long = own.into_iter().chain(attributes).chain(capabilities).find(|(_, text)| text.len() > MAX_TEXT_BYTES);
+    let long = own
+        .into_iter()
+        .chain(attributes)
+        .chain(capabilities)
+        .chain(layers)
+        .find(|(_, text)| text.len() > MAX_TEXT_BYTES);
     match long {
         Some((field, text)) => Err(AgentInfoError::Text { field, bytes: text.len() }),
         None => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Resources;
+use crate::{ConfinementLayer, Isolation, Resources};
 
 /// Free-form facts about an agent, passed through in offers: `rack:a`, `arch:x86_64`. At most 128, each side at most 256 bytes.
 pub type Attributes = BTreeMap<Arc<str>, Arc<str>>;
@@ -40,4 +40,8 @@ pub struct AgentInfo {
     pub capabilities: Capabilities,
     /// The agent's software version.
     pub version: Arc<str>,
+    /// What holds its runner processes back, or why it does not: for people and placement. At most 32 layers.
+    pub confinement: Vec<ConfinementLayer>,
+    /// Which of its tasks share a process.
+    pub isolation: Isolation,
 }

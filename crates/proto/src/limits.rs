@@ -40,6 +40,12 @@ pub const MAX_BOOT_ID_BYTES: usize = 128;
 /// Most attributes of an agent.
 pub const MAX_ATTRIBUTES: usize = 128;
 
+/// Most layers of confinement that an agent speaks of.
+pub const MAX_LAYERS: usize = 32;
+
+/// Longest name of a layer of confinement, in bytes.
+pub const MAX_LAYER_NAME_BYTES: usize = 64;
+
 /// Most labels of a framework.
 pub const MAX_LABELS: usize = 64;
 

@@ -207,7 +207,7 @@ impl World {
             AgentEffect::StopRunner { runner, grace, .. } => {
                 self.queue.push(self.now + grace, Happening::RunnerKill { agent: index, life, runner });
             }
-            AgentEffect::Cleanup { work } => {
+            AgentEffect::Cleanup { work, .. } => {
                 if let Some(runner) = self.agents[index].runners.values().find(|runner| runner.has_guests_of(work)) {
                     self.broken.push(format!("nothing is cleaned up under a running task: {work} on {}", runner.id));
                 }

@@ -165,7 +165,7 @@ fn a_launch_is_forgotten_when_all_is_over_and_acknowledged() {
     assert_eq!(rig.agent.works().count(), 1);
     rig.acknowledge(u64::MAX);
     assert_eq!(rig.agent.works().count(), 0);
-    assert!(rig.has(|effect| matches!(effect, AgentEffect::Cleanup { work: WORK })));
+    assert!(rig.has(|effect| matches!(effect, AgentEffect::Cleanup { work: WORK, .. })));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod crash;
 mod launches;
+mod placement;
 mod registration;
 mod runners;
 mod stopping;
@@ -17,6 +18,7 @@ use holm_model::{
 };
 
 use crate::invariants::check_agent;
+use crate::runners::RunnerLink;
 use crate::{Agent, AgentEffect, AgentEvent, AgentOptions, Record, SessionId};
 
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
@@ -134,9 +136,13 @@ impl Rig {
     }
 
     pub(super) fn launch(&mut self, launch: Launch) {
+        self.launch_for(framework(1), launch);
+    }
+
+    pub(super) fn launch_for(&mut self, framework: FrameworkId, launch: Launch) {
         self.launches += 1;
         let sequence = self.launches;
-        self.master(ToAgent::Launch { sequence, framework: framework(1), role: role(), launch });
+        self.master(ToAgent::Launch { sequence, framework, role: role(), launch });
     }
 
     pub(super) fn prepared(&mut self, work: WorkId) {
@@ -150,11 +156,16 @@ impl Rig {
 
     /// Launches, prepares and sends to a runner that is there afterwards.
     pub(super) fn run(&mut self, launch: Launch) -> WorkId {
+        self.run_for(framework(1), launch)
+    }
+
+    pub(super) fn run_for(&mut self, framework: FrameworkId, launch: Launch) -> WorkId {
         let work = WorkId(self.agent.durable.next_work);
-        self.launch(launch);
+        self.launch_for(framework, launch);
         self.prepared(work);
-        let runner = self.agent.runner_for(framework(1)).unwrap();
-        if !self.agent.is_live(runner) {
+        let starting =
+            self.agent.slots.iter().find(|(_, slot)| !matches!(slot.link, RunnerLink::Live | RunnerLink::Stopping));
+        if let Some(runner) = starting.map(|(runner, _)| *runner) {
             self.hello(runner, &[]);
         }
         work

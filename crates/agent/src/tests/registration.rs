@@ -187,7 +187,7 @@ fn a_reboot_or_lost_records_begin_a_new_incarnation_without_works() {
         assert_eq!(rig.agent.incarnation().0, 2);
         assert_eq!((rig.agent.works().count(), rig.agent.runners().count()), (0, 0));
         assert_eq!(rig.agent.held().to_string(), "");
-        assert!(rig.has(|effect| matches!(effect, AgentEffect::Cleanup { work: WORK })));
+        assert!(rig.has(|effect| matches!(effect, AgentEffect::Cleanup { work: WORK, .. })));
         assert!(rig.has(|effect| matches!(effect, AgentEffect::StopRunner { runner: RUNNER, .. })));
         assert_eq!(rig.agent.identity().unwrap().0, agent_id());
         // Work and runner numbers are not used again.

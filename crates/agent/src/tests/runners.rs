@@ -5,6 +5,7 @@ use std::time::Duration;
 use holm_model::Reason;
 
 use super::*;
+use crate::RunnerScope;
 
 fn exits(rig: &mut Rig, runner: RunnerId) {
     rig.event(AgentEvent::RunnerExited { runner, message: "signal 9".into() });
@@ -101,7 +102,10 @@ fn a_restarted_agent_finds_its_runners_and_takes_what_they_have_done() {
     rig.run(launch("a", 3, 2));
     rig.reports(vec![report(1, WORK, 0, 1, TaskState::Finished)]);
     rig.restart();
-    assert_eq!(rig.agent.runners().collect::<Vec<_>>(), [(RUNNER, framework(1))]);
+    assert_eq!(
+        rig.agent.runners().collect::<Vec<_>>(),
+        [(RUNNER, RunnerScope { framework: Some(framework(1)), ..RunnerScope::default() })]
+    );
     assert_eq!(rig.agent.held().to_string(), "cpus:2;mem:2MiB");
     rig.hello(RUNNER, &[WORK]);
     rig.reports(vec![report(1, WORK, 0, 1, TaskState::Finished), report(2, WORK, 1, 2, TaskState::Finished)]);

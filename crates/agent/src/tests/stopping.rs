@@ -129,7 +129,7 @@ fn removing_a_framework_leaves_nothing_of_it() {
     assert_eq!((rig.agent.works().count(), rig.agent.held().to_string()), (0, String::new()));
     assert!(rig.has(|effect| matches!(effect, AgentEffect::StopRunner { runner: RUNNER, grace: Duration::ZERO, .. })));
     assert!(rig.has(|effect| matches!(effect, AgentEffect::Abandon { work: WorkId(1) })));
-    assert!(rig.has(|effect| matches!(effect, AgentEffect::Cleanup { work: WORK })));
+    assert!(rig.has(|effect| matches!(effect, AgentEffect::Cleanup { work: WORK, .. })));
     rig.reports(vec![report(2, WORK, 1, 1, TaskState::Killed)]);
     rig.event(AgentEvent::RunnerExited { runner: RUNNER, message: "exit 0".into() });
     assert!(rig.told().is_empty());

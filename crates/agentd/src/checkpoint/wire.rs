@@ -1,6 +1,6 @@
 //! Records as bytes: `holm.v1.CheckpointRecord`.
 
-use holm_agent::Record;
+use holm_agent::{Record, RunnerScope};
 use holm_model::{BootId, ClusterId, Epoch, Incarnation, RunnerId, Secret, WorkId};
 use holm_proto::Message as _;
 use holm_proto::v1::{self as wire, checkpoint_record::Record as Wire};
@@ -37,10 +37,12 @@ fn to_wire(record: &Record) -> Wire {
         Record::NextIds { work, runner, sequence } => {
             Wire::NextIds(wire::NextIds { work: work.0, runner: runner.0, sequence: *sequence })
         }
-        Record::RunnerStarted { runner, framework, sequence } => Wire::RunnerStarted(wire::RunnerStarted {
+        Record::RunnerStarted { runner, scope, sequence } => Wire::RunnerStarted(wire::RunnerStarted {
             runner: runner.0,
-            framework_id: framework.to_string(),
+            framework_id: scope.framework.map(|framework| framework.to_string()).unwrap_or_default(),
             sequence: *sequence,
+            work: scope.work.map(|work| work.0),
+            network: scope.network,
         }),
         Record::RunnerEnded { runner } => Wire::RunnerEnded(wire::RunnerEnded { runner: runner.0 }),
         Record::WorkAdded { work, framework, role, launch } => Wire::WorkAdded(wire::WorkAdded {
@@ -82,7 +84,11 @@ fn from_wire(record: Wire) -> Option<Record> {
         }
         Wire::RunnerStarted(it) => Record::RunnerStarted {
             runner: RunnerId(it.runner),
-            framework: it.framework_id.parse().ok()?,
+            scope: RunnerScope {
+                framework: if it.framework_id.is_empty() { None } else { Some(it.framework_id.parse().ok()?) },
+                work: it.work.map(WorkId),
+                network: it.network,
+            },
             sequence: it.sequence,
         },
         Wire::RunnerEnded(it) => Record::RunnerEnded { runner: RunnerId(it.runner) },

@@ -17,7 +17,8 @@ pub(crate) async fn agents(global: &Global, format: Format) -> anyhow::Result<()
     let client = connect(global).await?;
     let agents: Vec<_> = all_agents(&client).await?.into_iter().map(AgentRow::from).collect();
     print_list(format, &agents, "no agents; `holm agent` starts one", |agents| {
-        let mut table = Table::new(&["AGENT", "HOST", "STATE", "TASKS", "TOTAL", "HELD", "OFFERED", "ATTRIBUTES"]);
+        let mut table =
+            Table::new(&["AGENT", "HOST", "STATE", "TASKS", "TOTAL", "HELD", "OFFERED", "CONFINED", "ATTRIBUTES"]);
         for agent in agents {
             let attributes: Vec<_> = agent.attributes.iter().map(|(name, value)| format!("{name}:{value}")).collect();
             table.row([
@@ -28,6 +29,7 @@ pub(crate) async fn agents(global: &Global, format: Format) -> anyhow::Result<()
                 brief(&agent.total.0),
                 brief(&agent.allocated.0),
                 brief(&agent.offered.0),
+                confinement(&agent.confinement),
                 attributes.join(";"),
             ]);
         }
@@ -196,6 +198,33 @@ struct AgentRow {
     attributes: std::collections::BTreeMap<String, String>,
     version: String,
     tasks: Counts,
+    isolation: String,
+    confinement: Vec<LayerRow>,
+}
+
+/// One layer of an agent's confinement.
+#[derive(Serialize)]
+struct LayerRow {
+    name: String,
+    active: bool,
+    detail: String,
+}
+
+impl From<v1::ConfinementLayer> for LayerRow {
+    fn from(layer: v1::ConfinementLayer) -> LayerRow {
+        let v1::ConfinementLayer { name, active, detail } = layer;
+        LayerRow { name, active, detail }
+    }
+}
+
+/// The layers that an agent lacks, by name; what is there goes without saying.
+fn confinement(layers: &[LayerRow]) -> String {
+    let missing: Vec<_> = layers.iter().filter(|layer| !layer.active).map(|layer| layer.name.as_str()).collect();
+    match (layers.is_empty(), missing.is_empty()) {
+        (true, _) => "unknown".to_owned(),
+        (false, true) => "full".to_owned(),
+        (false, false) => format!("without {}", missing.join(",")),
+    }
 }
 
 impl From<v1::AgentSummary> for AgentRow {
@@ -217,6 +246,8 @@ impl From<v1::AgentSummary> for AgentRow {
             attributes: agent.attributes,
             version: agent.version,
             tasks: agent.tasks.into(),
+            isolation: agent.isolation,
+            confinement: agent.confinement.into_iter().map(LayerRow::from).collect(),
         }
     }
 }

@@ -45,7 +45,13 @@ pub(crate) fn agent(agent: &v1::AgentSummary) -> Value {
         "attributes": agent.attributes,
         "version": agent.version,
         "tasks": counts(agent.tasks.as_ref()),
+        "isolation": agent.isolation,
+        "confinement": agent.confinement.iter().map(layer).collect::<Vec<_>>(),
     })
+}
+
+fn layer(layer: &v1::ConfinementLayer) -> Value {
+    json!({ "name": layer.name, "active": layer.active, "detail": layer.detail })
 }
 
 pub(crate) fn framework(framework: &v1::FrameworkSummary) -> Value {

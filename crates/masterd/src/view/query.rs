@@ -240,6 +240,8 @@ pub(crate) fn agent_summary(entry: &AgentEntry, offered: Option<&Resources>) -> 
         attributes: view.info.attributes.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         version: view.info.version.to_string(),
         tasks: Some(entry.counts.to_wire()),
+        confinement: view.info.confinement.iter().map(v1::ConfinementLayer::from).collect(),
+        isolation: view.info.isolation.to_string(),
     }
 }
 

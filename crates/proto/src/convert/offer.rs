@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentInfo, Capabilities, FrameworkInfo, Offer, Resources};
+use holm_model::{AgentInfo, Capabilities, ConfinementLayer, FrameworkInfo, Offer, Resources};
 
 use super::error::At;
-use super::field::{bounded, micros, pairs, pairs_to_wire, parsed, parsed_list, texts};
+use super::field::{bounded, list, micros, optional, pairs, pairs_to_wire, parsed, parsed_list, texts};
 use super::{ConvertError, Decode, resources};
-use crate::limits::{MAX_ATTRIBUTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_ROLES, MAX_WORD_BYTES};
+use crate::limits::{
+    MAX_ATTRIBUTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_LAYER_NAME_BYTES, MAX_LAYERS, MAX_ROLES, MAX_WORD_BYTES,
+};
 use crate::v1 as wire;
 
 impl From<&Offer> for wire::Offer {
@@ -46,7 +48,26 @@ impl From<&AgentInfo> for wire::AgentInfo {
             hostname: info.hostname.to_string(),
             resources: resources::to_wire(&info.resources),
             attributes: pairs_to_wire(&info.attributes),
+            confinement: info.confinement.iter().map(wire::ConfinementLayer::from).collect(),
+            isolation: info.isolation.to_string(),
         }
+    }
+}
+
+impl From<&ConfinementLayer> for wire::ConfinementLayer {
+    fn from(layer: &ConfinementLayer) -> wire::ConfinementLayer {
+        let ConfinementLayer { name, active, detail } = layer;
+        wire::ConfinementLayer { name: name.to_string(), active: *active, detail: detail.to_string() }
+    }
+}
+
+impl Decode<wire::ConfinementLayer> for ConfinementLayer {
+    fn decode(wire: wire::ConfinementLayer, at: &At<'_>) -> Result<ConfinementLayer, ConvertError> {
+        Ok(ConfinementLayer {
+            name: bounded(wire.name, MAX_LAYER_NAME_BYTES, &at.field("name"))?,
+            active: wire.active,
+            detail: bounded(wire.detail, MAX_WORD_BYTES, &at.field("detail"))?,
+        })
     }
 }
 
@@ -62,6 +83,8 @@ pub(super) fn agent_info(
         attributes: pairs(wire.attributes, MAX_ATTRIBUTES, MAX_WORD_BYTES, &at.field("attributes"))?,
         capabilities,
         version,
+        confinement: list(wire.confinement, MAX_LAYERS, &at.field("confinement"))?,
+        isolation: optional(&wire.isolation, &at.field("isolation"))?.unwrap_or_default(),
     })
 }
 

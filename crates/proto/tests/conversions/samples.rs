@@ -135,6 +135,11 @@ pub(crate) fn agent_info() -> AgentInfo {
         attributes: pairs(&[("rack", "a")]),
         capabilities: ["trim".into()].into(),
         version: "0.1.0".into(),
+        confinement: vec![
+            ConfinementLayer { name: "landlock".into(), active: true, detail: "ABI 7".into() },
+            ConfinementLayer { name: "cgroup".into(), active: false, detail: "not writable".into() },
+        ],
+        isolation: Isolation::Task,
     }
 }
 
