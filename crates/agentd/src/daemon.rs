@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, SessionId};
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
-    AgentInfo, Attributes, Capabilities, Isolation, Launch, ResourceName, Resources, TaskState, ToAgent, ToMaster,
-    ToRunner, WorkId,
+    AgentInfo, Attributes, Capabilities, Isolation, Launch, NetPattern, ResourceName, Resources, TaskState, ToAgent,
+    ToMaster, ToRunner, WorkId,
 };
 use holm_proto::agent;
 use holm_runtime::{Allocation, Engine, EngineError};
@@ -57,6 +58,10 @@ pub struct Options {
     pub attributes: Attributes,
     /// Host directories that tasks may be granted: `PATH` or `PATH:rw`.
     pub allow: Vec<String>,
+    /// What tasks may be granted on the network; none is the public internet, an empty list is nothing.
+    pub allow_net: Option<Vec<NetPattern>>,
+    /// The address on which tasks listen that are to be reached from elsewhere; none is the one that faces the master.
+    pub task_address: Option<IpAddr>,
     /// The token that a first registration presents.
     pub token: Option<String>,
     /// This program, which is also the runner's and the compile worker's.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use holm_datadir::{BlobStore, digest_of_file};
-use holm_model::{Digest, Launch, Prepared, Reason, ResourceName, WorkId};
+use holm_model::{Digest, Launch, Prepared, PreparedNetwork, Reason, ResourceName, WorkId};
 use tokio::sync::Mutex;
 
 use crate::grants::AllowedDirectories;
@@ -97,7 +97,7 @@ impl<F: Fetch> Preparer<F> {
             make(scratch).map_err(failed)?;
         }
         let scratch = scratch.as_deref().map(text);
-        Ok(Prepared { program: text(&program), inputs, scratch, directories })
+        Ok(Prepared { program: text(&program), inputs, scratch, directories, network: PreparedNetwork::default() })
     }
 
     async fn native_code(&self, module: Digest) -> Result<PathBuf, PrepareError> {

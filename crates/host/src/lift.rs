@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Amount, Call, DirectoryGrant, FrameworkInfo, InputFile, Launch, Limits, Metering, OfferId, Quantity, Ranges,
-    Refusal, ResourceName, Resources, Role, TaskKind, TaskRange, TaskSpec,
+    Amount, Call, DirectoryGrant, FrameworkInfo, InputFile, Launch, Limits, ListenOn, Metering, NetworkGrants, OfferId,
+    Quantity, Ranges, Refusal, ResourceName, Resources, Role, ServiceSpec, TaskKind, TaskRange, TaskSpec,
 };
 use holm_sdk::Intent;
 
@@ -97,6 +97,7 @@ fn template(template: wit::TaskTemplate) -> Result<TaskSpec, String> {
     Ok(TaskSpec {
         kind: match template.kind {
             wit::TaskKind::Command => TaskKind::Command,
+            wit::TaskKind::Service => TaskKind::Service,
         },
         module: parse("template.module", &template.module)?,
         args: template.args.into_iter().map(Arc::from).collect(),
@@ -116,7 +117,30 @@ fn template(template: wit::TaskTemplate) -> Result<TaskSpec, String> {
         },
         seed: template.seed,
         labels: map("template.labels", template.labels)?,
+        network: network(template.network)?,
+        service: template.service.map(service),
     })
+}
+
+fn network(grants: wit::NetworkGrants) -> Result<NetworkGrants, String> {
+    Ok(NetworkGrants {
+        outbound: list("template.network.outbound", &grants.outbound)?,
+        listen: grants.listen.map(|on| match on {
+            wit::ListenOn::Loopback => ListenOn::Loopback,
+            wit::ListenOn::Agent => ListenOn::Agent,
+        }),
+    })
+}
+
+fn service(service: wit::ServiceSpec) -> ServiceSpec {
+    ServiceSpec {
+        port: service.port,
+        concurrency: service.concurrency,
+        request_time: Duration::from_micros(service.request_time),
+        request_fuel: service.request_fuel,
+        request_bytes: service.request_bytes,
+        max_failures: service.max_failures,
+    }
 }
 
 fn resources(resources: Vec<wit::Resource>) -> Result<Resources, String> {

@@ -88,6 +88,9 @@ fn status(status: &TaskStatus) -> wit::TaskStatus {
             queued: micros(status.usage.queued),
             run: micros(status.usage.run),
             output_bytes: status.usage.output_bytes,
+            network_refusals: status.usage.network_refusals,
+            requests: status.usage.requests,
+            failed_requests: status.usage.failed_requests,
         },
         attempt: status.attempt,
     }

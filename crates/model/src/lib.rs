@@ -12,6 +12,7 @@ mod digest;
 mod framework;
 mod id;
 mod name;
+mod network;
 mod offer;
 mod principal;
 mod ranges;
@@ -22,6 +23,7 @@ mod role;
 mod runner_link;
 mod scheduler;
 mod secret;
+mod service;
 mod status;
 mod task;
 mod time;
@@ -35,6 +37,10 @@ pub use digest::{Digest, ParseDigestError};
 pub use framework::{FrameworkInfo, FrameworkInfoError, MAX_FAILOVER_TIMEOUT};
 pub use id::{AgentId, ClusterId, Epoch, FrameworkId, OfferId, ParseIdError, RunnerId};
 pub use name::{BatchId, MAX_NAME_BYTES, NameError, TaskId};
+pub use network::{
+    HostName, HostPattern, ListenOn, MAX_NET_PATTERNS, NetPattern, Network, NetworkGrants, ParseNetworkError, PortSpan,
+    PreparedNetwork, Reach, Transport,
+};
 pub use offer::{DEFAULT_REFUSE, MAX_REFUSE, Offer, Refusal};
 pub use principal::{Action, Principal};
 pub use ranges::Ranges;
@@ -45,6 +51,7 @@ pub use role::{Role, RoleError};
 pub use runner_link::{FromRunner, Prepared, PreparedDirectory, RunnerReport, ToRunner, WorkId};
 pub use scheduler::{BatchReport, Call, MAX_MESSAGE_BYTES, SchedulerEvent, StatusRun, Subscribe};
 pub use secret::{ParseSecretError, Secret, SecretHash};
+pub use service::{MAX_CONCURRENCY, MAX_REQUEST_TIME, ServiceSpec};
 pub use status::{Reason, Source, TaskState, TaskStatus, TransitionError, Update, Usage};
 pub use task::{DirectoryGrant, InputFile, Limits, Metering, TaskKind, TaskSpec, TaskSpecError};
 pub use time::Time;

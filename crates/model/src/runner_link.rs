@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{FrameworkId, Launch, RunnerId, TaskStatus};
+use crate::{FrameworkId, Launch, PreparedNetwork, RunnerId, TaskStatus};
 
 /// One launch on its agent: the agent's own number for it, never reused under one data directory. Paths on an agent use it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +35,8 @@ pub struct Prepared {
     /// The host directories the task was granted, each split so that the runner can open it without leaving the prefix
     /// through a link.
     pub directories: Vec<PreparedDirectory>,
+    /// What the agent knows of the network.
+    pub network: PreparedNetwork,
 }
 
 /// A granted host directory: `below` is opened relative to `prefix`, and never outside it.

@@ -181,6 +181,12 @@ pub struct Usage {
     pub run: Duration,
     /// Bytes it wrote to stdout and stderr, those dropped included.
     pub output_bytes: u64,
+    /// Connections, datagrams and name look-ups that were refused to it.
+    pub network_refusals: u64,
+    /// Requests that a service answered, failed ones included.
+    pub requests: u64,
+    /// Of those, how many failed: they trapped, ran out of their limits, or gave no answer.
+    pub failed_requests: u64,
 }
 
 /// Who found out.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Amount, Digest, ResourceName, Resources};
+use crate::{
+    Amount, Digest, MAX_CONCURRENCY, MAX_NET_PATTERNS, MAX_REQUEST_TIME, NetworkGrants, Quantity, Ranges, ResourceName,
+    Resources, ServiceSpec,
+};
 
 /// What kind of guest a task is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,6 +15,18 @@ pub enum TaskKind {
     /// A WASI program that runs to completion: a core `wasip1` module or a `wasip2` component.
     #[default]
     Command,
+    /// A `wasi:http/proxy` component that answers requests on a port it holds until it is told to stop.
+    Service,
+}
+
+impl TaskKind {
+    /// The name, as written on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TaskKind::Command => "command",
+            TaskKind::Service => "service",
+        }
+    }
 }
 
 /// How the instructions of a task are counted and interrupted. Its CPU time is metered either way.
@@ -84,6 +99,10 @@ pub struct TaskSpec {
     pub seed: Option<u64>,
     /// Uninterpreted key-value pairs.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// What it may do on the network.
+    pub network: NetworkGrants,
+    /// How it is served, if it is a service; none is the defaults.
+    pub service: Option<ServiceSpec>,
 }
 
 /// Why a task was refused.
@@ -141,6 +160,37 @@ pub enum TaskSpecError {
     /// A budget of fuel where none is counted.
     #[error("limit fuel is {0}, but the metering of the task counts no fuel")]
     FuelNotCounted(u64),
+    /// It is to listen, and holds no port between 1 and 65535.
+    #[error("task is to listen and holds no port; it needs one of the resource ports")]
+    NoPort,
+    /// It is to listen on a port that it does not hold.
+    #[error("service port {port} is not one of the ports {held} that the task holds")]
+    ForeignPort {
+        /// The port.
+        port: u16,
+        /// What it holds.
+        held: Ranges,
+    },
+    /// Something that goes with one kind of task only.
+    #[error("task of kind {kind} has {what}, which does not go with it")]
+    Kind {
+        /// The kind.
+        kind: &'static str,
+        /// What it has.
+        what: &'static str,
+    },
+    /// A number outside its bounds.
+    #[error("{what} is {value}; it needs {least} to {most}")]
+    Bounds {
+        /// Which.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least allowed.
+        least: u64,
+        /// The most allowed.
+        most: u64,
+    },
 }
 
 const MAX_TEXT_BYTES: usize = 128 << 10;
@@ -172,7 +222,8 @@ impl TaskSpec {
                 return Err(TaskSpecError::ZeroLimit(what));
             }
         }
-        self.validate_metering()
+        self.validate_metering()?;
+        self.validate_network()
     }
 
     fn validate_metering(&self) -> Result<(), TaskSpecError> {
@@ -181,6 +232,59 @@ impl TaskSpec {
             (Some(limit), ..) if limit < held => Err(TaskSpecError::CpusBelowHeld { limit, held }),
             (_, Metering::Epochs, Some(fuel)) => Err(TaskSpecError::FuelNotCounted(fuel)),
             _ => Ok(()),
+        }
+    }
+
+    /// The ports that each task holds.
+    pub fn ports(&self) -> Ranges {
+        match self.resources.get(&ResourceName::Ports) {
+            Some(Quantity::Ranges(ports)) => ports.clone(),
+            _ => Ranges::default(),
+        }
+    }
+
+    /// The port that the task is served on, if it is a service: the one it names, else the lowest it holds.
+    pub fn service_port(&self) -> Option<u16> {
+        let lowest = || self.ports().iter().next().and_then(|(first, _)| u16::try_from(first).ok());
+        let is_service = self.kind == TaskKind::Service;
+        is_service.then(|| self.service.as_ref().and_then(|service| service.port).or_else(lowest)).flatten()
+    }
+
+    fn validate_network(&self) -> Result<(), TaskSpecError> {
+        check_count("outbound patterns", self.network.outbound.len(), MAX_NET_PATTERNS)?;
+        let is_service = self.kind == TaskKind::Service;
+        if (is_service || self.network.listen.is_some()) && !self.ports().iter().any(|(_, last)| last > 0) {
+            return Err(TaskSpecError::NoPort);
+        }
+        let kind = self.kind.as_str();
+        match (&self.service, self.seed, is_service) {
+            (Some(_), _, false) => return Err(TaskSpecError::Kind { kind, what: "settings of a service" }),
+            (_, Some(_), true) => return Err(TaskSpecError::Kind { kind, what: "a seed" }),
+            _ => {}
+        }
+        if self.seed.is_some() && !self.network.is_empty() {
+            return Err(TaskSpecError::Kind { kind: "seeded command", what: "a network grant" });
+        }
+        self.service.as_ref().map_or(Ok(()), |service| self.validate_service(service))
+    }
+
+    fn validate_service(&self, service: &ServiceSpec) -> Result<(), TaskSpecError> {
+        let held = self.ports();
+        if let Some(port) = service.port
+            && (port == 0 || !held.contains(&Ranges::new([(port.into(), port.into())])))
+        {
+            return Err(TaskSpecError::ForeignPort { port, held });
+        }
+        let millis = u64::try_from(service.request_time.as_millis()).unwrap_or(u64::MAX);
+        let most_millis = u64::try_from(MAX_REQUEST_TIME.as_millis()).unwrap_or(u64::MAX);
+        let bounds = [
+            ("service concurrency", u64::from(service.concurrency), u64::from(MAX_CONCURRENCY)),
+            ("service request time in milliseconds", millis, most_millis),
+            ("service request fuel", service.request_fuel.unwrap_or(1), u64::MAX),
+        ];
+        match bounds.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+            Some((what, value, most)) => Err(TaskSpecError::Bounds { what, value, least: 1, most }),
+            None => Ok(()),
         }
     }
 
@@ -282,6 +386,36 @@ mod tests {
         let limits = Limits { fuel: Some(7), ..Limits::default() };
         let spec = TaskSpec { metering: Metering::Epochs, limits, ..spec() };
         assert_eq!(spec.validate(), Err(TaskSpecError::FuelNotCounted(7)));
+    }
+
+    #[test]
+    fn a_service_holds_the_port_it_is_served_on() {
+        let service = |ports: &str, service| {
+            let resources = format!("cpus:0.1;mem:16MiB{ports}").parse().unwrap();
+            TaskSpec { kind: TaskKind::Service, service, resources, ..TaskSpec::default() }
+        };
+        let on = |port| Some(ServiceSpec { port: Some(port), ..ServiceSpec::default() });
+        assert_eq!(service("", None).validate(), Err(TaskSpecError::NoPort));
+        assert_eq!(service(";ports:[8000-8001]", None).validate(), Ok(()));
+        assert_eq!(service(";ports:[8000-8001]", None).service_port(), Some(8000));
+        assert_eq!(service(";ports:[8000-8001]", on(8001)).service_port(), Some(8001));
+        let error = service(";ports:[8000-8001]", on(80)).validate().unwrap_err().to_string();
+        assert!(error.contains("port 80 is not one of the ports [8000-8001]"), "{error}");
+        let slow = ServiceSpec { request_time: Duration::from_secs(3601), ..ServiceSpec::default() };
+        let error = service(";ports:[8000-8001]", Some(slow)).validate().unwrap_err().to_string();
+        assert!(error.contains("3601000; it needs 1 to 3600000"), "{error}");
+        let seeded = TaskSpec { seed: Some(1), ..service(";ports:[8000-8001]", None) };
+        assert!(seeded.validate().unwrap_err().to_string().contains("service has a seed"));
+        let command = TaskSpec { service: Some(ServiceSpec::default()), ..spec() };
+        assert!(command.validate().unwrap_err().to_string().contains("command has settings of a service"));
+    }
+
+    #[test]
+    fn who_listens_holds_a_port() {
+        let listen = NetworkGrants { listen: Some(crate::ListenOn::Agent), ..NetworkGrants::default() };
+        assert_eq!(TaskSpec { network: listen, ..spec() }.validate(), Err(TaskSpecError::NoPort));
+        let many = NetworkGrants { outbound: vec!["*:1".parse().unwrap(); 65], ..NetworkGrants::default() };
+        assert!(TaskSpec { network: many, ..spec() }.validate().unwrap_err().to_string().contains("limit is 64"));
     }
 
     #[test]

@@ -77,5 +77,11 @@ pub const SHORT_EXPLANATION_BYTES: usize = 128;
 /// Longest path on an agent's host, in bytes.
 pub const MAX_PATH_BYTES: usize = 4096;
 
+/// Most outbound patterns of a task that are read at all; what it may really have is up to its validation.
+pub const MAX_NETWORK_PATTERNS: usize = 1024;
+
+/// Most endpoints of the cluster that a runner is told.
+pub const MAX_CLUSTER_ENDPOINTS: usize = 256;
+
 /// Most host directories of a prepared launch.
 pub const MAX_DIRECTORIES: usize = 64;

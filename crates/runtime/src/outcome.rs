@@ -93,6 +93,7 @@ impl TaskEnd {
             queued,
             run: self.run,
             output_bytes: self.output_bytes,
+            ..Usage::default()
         };
         let failed = |reason, message: String| TaskStatus::because(TaskState::Failed, reason, clip(&message));
         let status = match self.outcome {

@@ -355,7 +355,13 @@ impl World {
         }
         let message: Arc<str> = "the module cannot be fetched".into();
         let refused = PrepareError { state: TaskState::Failed, reason: Reason::Fetch, message };
-        let ready = Prepared { program: "program".into(), inputs: None, scratch: None, directories: Vec::new() };
+        let ready = Prepared {
+            program: "program".into(),
+            inputs: None,
+            scratch: None,
+            directories: Vec::new(),
+            network: Default::default(),
+        };
         let result = if fetchable { Ok(ready) } else { Err(refused) };
         self.agent_event(index, AgentEvent::Prepared { work, result });
     }

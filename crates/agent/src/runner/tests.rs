@@ -17,8 +17,13 @@ fn launch_as(work: WorkId, count: u32, slots: u32) -> ToRunner {
     let spec = TaskSpec { resources: "cpus:1;mem:1MiB".parse().unwrap(), ..TaskSpec::default() };
     let tasks = TaskRange::Array { first: 0, count };
     let launch = Launch { id: "a".parse().unwrap(), tasks, slots, spec: spec.into() };
-    let prepared =
-        Prepared { program: "/cache/native".into(), inputs: None, scratch: None, directories: Default::default() };
+    let prepared = Prepared {
+        program: "/cache/native".into(),
+        inputs: None,
+        scratch: None,
+        directories: Default::default(),
+        network: Default::default(),
+    };
     ToRunner::Launch { work, framework: FrameworkId::new(Epoch(1), 1), launch, prepared }
 }
 

@@ -43,7 +43,13 @@ pub(super) fn options() -> AgentOptions {
 }
 
 pub(super) fn prepared() -> Prepared {
-    Prepared { program: "/cache/native".into(), inputs: None, scratch: None, directories: Default::default() }
+    Prepared {
+        program: "/cache/native".into(),
+        inputs: None,
+        scratch: None,
+        directories: Default::default(),
+        network: Default::default(),
+    }
 }
 
 /// A launch of `count` tasks (one that is no array when 1) of 1 CPU on `slots` slots.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use holm_model::Resources;
+use holm_model::{NetPattern, ParseNetworkError, Resources};
 
 const MASTER_EXAMPLES: &str = "\
 Examples:
@@ -33,6 +33,7 @@ Examples:
   holm agent --master 10.0.0.1:5050 --dir /var/lib/holm/agent
   holm agent --master a:5050,b:5050 --dir /var/lib/holm/agent --attributes \"rack:a;disk:ssd\" \\
       --resources \"cpus:4;mem:8GiB;disk:20GiB;ports:[31000-32000];gpus:1\"
+  holm agent --master a:5050 --dir /var/lib/holm/agent --allow-net '*:443' --allow-net 10.0.0.0/8:5432
 
 Without --resources an agent offers what the machine, its affinity mask and its cgroup allow, less a reserve: a tenth of \
 the memory (at least 128 MiB, at most 2 GiB) and a tenth of the free disk.
@@ -56,6 +57,14 @@ pub(crate) struct AgentArgs {
     /// A directory below which tasks may open directories, read-only unless it ends in :rw; may be repeated
     #[arg(long, value_name = "PATH[:rw]")]
     pub(crate) allow: Vec<String>,
+    /// What tasks may be granted on the network: [udp:]HOST:PORTS as for holm run, or "none"; may be repeated. Private addresses,
+    /// loopback, link-local and this host open only to an address or network given here [default: *:* and udp:*:*, the public
+    /// internet]
+    #[arg(long, value_name = "PATTERN", value_parser = allowed_net)]
+    pub(crate) allow_net: Vec<AllowedNet>,
+    /// The address on which tasks listen that are to be reached from elsewhere [default: the one that faces the master]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) task_address: Option<std::net::IpAddr>,
     /// Take over a data directory that was copied from elsewhere; only when the original is gone for good
     #[arg(long)]
     pub(crate) adopt: bool,
@@ -74,6 +83,13 @@ pub(crate) struct AgentArgs {
     /// How much the cache of blobs may take
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = crate::values::size)]
     pub(crate) cache_size: u64,
+}
+
+/// A pattern, or none at all.
+pub(crate) type AllowedNet = Option<NetPattern>;
+
+fn allowed_net(text: &str) -> Result<AllowedNet, String> {
+    if text == "none" { Ok(None) } else { text.parse().map(Some).map_err(|error: ParseNetworkError| error.to_string()) }
 }
 
 /// Arguments of `holm runner`.

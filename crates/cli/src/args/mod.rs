@@ -3,6 +3,7 @@
 mod cluster;
 mod daemons;
 mod framework;
+mod network;
 mod reads;
 mod run;
 
@@ -13,6 +14,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub(crate) use cluster::{DemoArgs, UpArgs};
 pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, MasterArgs, RunnerArgs};
 pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
+pub(crate) use network::PortArg;
 pub(crate) use reads::{
     BlobArgs, BlobCommand, CopyArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs, PsArgs,
 };

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use holm_model::{Amount, BatchId, Metering, Resources, Role};
 
 use super::OutputArgs;
+use super::network::NetworkArgs;
 use crate::values;
 
 const EXAMPLES: &str = "\
@@ -18,6 +19,8 @@ Examples:
   holm run nightly.wasm --cpus 0.5 --cpus-limit 0.5 --metering epochs
   holm run grep.wasm --file ./words.txt::words.txt -- needle words.txt
   holm run convert.wasm --dir ./photos::photos:rw --detach
+  holm run fetch.wasm --allow-net api.example.org:443 --allow-net 'udp:10.0.0.53:53'
+  holm run --kind service hello-http.wasm --cpus 0.5 --listen loopback
 
 Exit code: the task's own. 1 when it failed without one, 137 when it was killed, 130 when you interrupted it; for an array \
 0 when all tasks finished, else 1. Ctrl-C kills the tasks, a second one leaves at once.
@@ -87,6 +90,8 @@ pub(crate) struct RunArgs {
     /// Wait for an agent that is large enough, even if there is none
     #[arg(long)]
     pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Arguments of the program

@@ -17,6 +17,8 @@ pub(crate) async fn run(global: &Global, args: AgentArgs) -> anyhow::Result<()> 
         resources: args.resources,
         attributes: attributes(&args.attributes)?,
         allow: args.allow,
+        allow_net: (!args.allow_net.is_empty()).then(|| args.allow_net.into_iter().flatten().collect()),
+        task_address: args.task_address,
         token: global.token_file.as_deref().map(token::read).transpose()?.or_else(|| token::find(&global.master)),
         program: std::env::current_exe().context("this program cannot find itself")?,
         threads: args.threads,

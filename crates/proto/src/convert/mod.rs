@@ -4,6 +4,7 @@ pub mod agent;
 mod error;
 mod events;
 mod field;
+mod network;
 mod offer;
 mod records;
 pub mod resources;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{FromRunner, MAX_BATCH_TASKS, Prepared, PreparedDirectory, RunnerId, RunnerReport, ToRunner, WorkId};
+use holm_model::{
+    FromRunner, MAX_BATCH_TASKS, Prepared, PreparedDirectory, PreparedNetwork, RunnerId, RunnerReport, ToRunner, WorkId,
+};
 
 use super::error::At;
 use super::events::SOFTWARE;
@@ -90,6 +92,7 @@ impl From<&Prepared> for wire::Prepared {
             inputs: prepared.inputs.as_ref().map(|path| path.to_string()),
             scratch: prepared.scratch.as_ref().map(|path| path.to_string()),
             directories: prepared.directories.iter().map(wire::PreparedDirectory::from).collect(),
+            network: Some((&prepared.network).into()),
         }
     }
 }
@@ -105,6 +108,11 @@ impl Decode<wire::Prepared> for Prepared {
             inputs: path(wire.inputs, "inputs").transpose()?,
             scratch: path(wire.scratch, "scratch").transpose()?,
             directories: list(wire.directories, MAX_DIRECTORIES, &at.field("directories"))?,
+            network: wire
+                .network
+                .map(|network| PreparedNetwork::decode(network, &at.field("network")))
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 }

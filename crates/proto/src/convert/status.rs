@@ -109,6 +109,9 @@ impl From<&Usage> for wire::Usage {
             queued_micros: micros(usage.queued),
             run_micros: micros(usage.run),
             output_bytes: usage.output_bytes,
+            network_refusals: usage.network_refusals,
+            requests: usage.requests,
+            failed_requests: usage.failed_requests,
         }
     }
 }
@@ -122,6 +125,9 @@ impl From<wire::Usage> for Usage {
             queued: Duration::from_micros(wire.queued_micros),
             run: Duration::from_micros(wire.run_micros),
             output_bytes: wire.output_bytes,
+            network_refusals: wire.network_refusals,
+            requests: wire.requests,
+            failed_requests: wire.failed_requests,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Amount, DirectoryGrant, InputFile, Launch, Limits, Metering, Resources, TaskKind, TaskRange, TaskSpec,
+    Amount, DirectoryGrant, InputFile, Launch, Limits, Metering, NetworkGrants, Resources, ServiceSpec, TaskKind,
+    TaskRange, TaskSpec,
 };
 
 use super::error::At;
@@ -18,6 +19,7 @@ impl From<&TaskSpec> for wire::TaskSpec {
     fn from(spec: &TaskSpec) -> wire::TaskSpec {
         let kind = match spec.kind {
             TaskKind::Command => wire::TaskKind::Command,
+            TaskKind::Service => wire::TaskKind::Service,
         };
         let file = |file: &InputFile| wire::InputFile { digest: file.digest.to_string(), path: file.path.to_string() };
         let directory = |grant: &DirectoryGrant| wire::DirectoryGrant {
@@ -43,6 +45,8 @@ impl From<&TaskSpec> for wire::TaskSpec {
             seed: spec.seed,
             labels: pairs_to_wire(&spec.labels),
             metering: metering.into(),
+            network: (!spec.network.is_empty()).then(|| (&spec.network).into()),
+            service: spec.service.as_ref().map(wire::ServiceSpec::from),
         }
     }
 }
@@ -52,6 +56,7 @@ impl Decode<wire::TaskSpec> for TaskSpec {
         // A report of something unknown is taken for something known, but an order for it is not.
         let kind = match wire::TaskKind::try_from(wire.kind) {
             Ok(wire::TaskKind::Unspecified | wire::TaskKind::Command) => TaskKind::Command,
+            Ok(wire::TaskKind::Service) => TaskKind::Service,
             Err(_) => {
                 return Err(at.field("kind").invalid(format_args!("{} is no kind of task known here", wire.kind)));
             }
@@ -83,6 +88,8 @@ impl Decode<wire::TaskSpec> for TaskSpec {
             metering,
             seed: wire.seed,
             labels: pairs(wire.labels, MAX_TASK_ENTRIES, MAX_TO_MASTER_BYTES, &at.field("labels"))?,
+            network: NetworkGrants::decode(wire.network, &at.field("network"))?,
+            service: wire.service.map(|service| ServiceSpec::decode(service, &at.field("service"))).transpose()?,
         })
     }
 }

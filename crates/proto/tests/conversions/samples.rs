@@ -50,13 +50,37 @@ pub(crate) fn spec() -> TaskSpec {
         metering: Metering::Epochs,
         seed: Some(0),
         labels: pairs(&[("team", "a")]),
+        network: grants(),
+        service: None,
     }
+}
+
+fn grants() -> NetworkGrants {
+    let outbound = ["api.example.org:443", "*.example.org:1-9", "udp:10.0.0.0/8:*", "[2001:db8::1]:53", "*:443"];
+    NetworkGrants {
+        outbound: outbound.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+        listen: Some(ListenOn::Loopback),
+    }
+}
+
+fn service() -> TaskSpec {
+    let service = ServiceSpec {
+        port: Some(31_001),
+        concurrency: 3,
+        request_time: Duration::from_micros(1_500_001),
+        request_fuel: Some(7),
+        request_bytes: 0,
+        max_failures: 0,
+    };
+    let network = NetworkGrants { outbound: Vec::new(), listen: Some(ListenOn::Agent) };
+    TaskSpec { kind: TaskKind::Service, service: Some(service), network, ..spec() }
 }
 
 pub(crate) fn launches() -> Vec<Launch> {
     let array = TaskRange::Array { first: 10, count: 4096 };
     vec![
         Launch { id: "build".parse().unwrap(), tasks: TaskRange::Single, slots: 1, spec: spec().into() },
+        Launch { id: "web".parse().unwrap(), tasks: TaskRange::Single, slots: 1, spec: service().into() },
         Launch { id: "tiles.1".parse().unwrap(), tasks: array, slots: 8, spec: TaskSpec::default().into() },
     ]
 }
@@ -69,6 +93,9 @@ pub(crate) fn usage() -> Usage {
         queued: Duration::from_micros(4),
         run: Duration::from_secs(5),
         output_bytes: 6,
+        network_refusals: 7,
+        requests: 8,
+        failed_requests: 9,
     }
 }
 
@@ -260,9 +287,15 @@ pub(crate) fn to_runner() -> Vec<ToRunner> {
         inputs: Some("/in".into()),
         scratch: None,
         directories: vec![directory],
+        network: PreparedNetwork {
+            allowed: grants().outbound,
+            cluster: vec!["127.0.0.1:5050".parse().unwrap(), "[2001:db8::5]:5050".parse().unwrap()],
+            ports: Ranges::new([(31_000, 31_010), (32_000, 32_000)]),
+            listen: Some("192.0.2.1".parse().unwrap()),
+        },
     };
     vec![
-        ToRunner::Launch { work: WorkId(1), framework: framework(), launch: launches().remove(1), prepared },
+        ToRunner::Launch { work: WorkId(1), framework: framework(), launch: launches().remove(2), prepared },
         ToRunner::Kill { work: WorkId(1), positions: Some((3, 4)), grace: Duration::from_secs(5) },
         ToRunner::Kill { work: WorkId(1), positions: None, grace: Duration::ZERO },
         ToRunner::Trim { work: WorkId(1), from: 7 },

@@ -98,6 +98,9 @@ fn status(status: wit::TaskStatus) -> TaskStatus {
             queued: Duration::from_micros(status.usage.queued),
             run: Duration::from_micros(status.usage.run),
             output_bytes: status.usage.output_bytes,
+            network_refusals: status.usage.network_refusals,
+            requests: status.usage.requests,
+            failed_requests: status.usage.failed_requests,
         },
         attempt: status.attempt,
     }

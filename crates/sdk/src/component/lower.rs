@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{Call, FrameworkInfo, Launch, Metering, Quantity, Resources, TaskKind, TaskRange, TaskSpec};
+use holm_model::{
+    Call, FrameworkInfo, Launch, ListenOn, Metering, NetworkGrants, Quantity, Resources, ServiceSpec, TaskKind,
+    TaskRange, TaskSpec,
+};
 
 use super::wit;
 use crate::Intent;
@@ -66,6 +69,7 @@ fn template(spec: &TaskSpec) -> wit::TaskTemplate {
     wit::TaskTemplate {
         kind: match spec.kind {
             TaskKind::Command => wit::TaskKind::Command,
+            TaskKind::Service => wit::TaskKind::Service,
         },
         module: spec.module.to_string(),
         args: texts(&spec.args),
@@ -85,6 +89,29 @@ fn template(spec: &TaskSpec) -> wit::TaskTemplate {
         },
         seed: spec.seed,
         labels: pairs(&spec.labels),
+        network: network(&spec.network),
+        service: spec.service.as_ref().map(service),
+    }
+}
+
+fn network(grants: &NetworkGrants) -> wit::NetworkGrants {
+    wit::NetworkGrants {
+        outbound: texts(&grants.outbound),
+        listen: grants.listen.map(|on| match on {
+            ListenOn::Loopback => wit::ListenOn::Loopback,
+            ListenOn::Agent => wit::ListenOn::Agent,
+        }),
+    }
+}
+
+fn service(service: &ServiceSpec) -> wit::ServiceSpec {
+    wit::ServiceSpec {
+        port: service.port,
+        concurrency: service.concurrency,
+        request_time: micros(service.request_time),
+        request_fuel: service.request_fuel,
+        request_bytes: service.request_bytes,
+        max_failures: service.max_failures,
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use holm_model::{
-    BatchId, Digest, DirectoryGrant, InputFile, Launch, Limits, MAX_NAME_BYTES, Quantity, ResourceName, Resources,
-    TaskRange, TaskSpec,
+    BatchId, Digest, DirectoryGrant, InputFile, Launch, Limits, MAX_NAME_BYTES, NetworkGrants, Quantity, Ranges,
+    ResourceName, Resources, TaskRange, TaskSpec,
 };
 use holm_proto::v1;
 use holm_sdk::Client;
 
-use crate::args::RunArgs;
+use crate::args::{PortArg, RunArgs};
 use crate::commands::blob::push_file;
 use crate::commands::lists::all_agents;
 use crate::output;
@@ -31,7 +31,16 @@ const STEM_BYTES: usize = 32;
 pub(super) struct Draft {
     pub(super) name: BatchId,
     pub(super) spec: TaskSpec,
+    /// Whether each task gets a port that its agent has left.
+    pub(super) free_port: bool,
     count: u32,
+}
+
+/// The template with these ports.
+pub(super) fn with_ports(spec: &TaskSpec, ports: Ranges) -> TaskSpec {
+    let mut spec = spec.clone();
+    spec.resources.set(ResourceName::Ports, Quantity::Ranges(ports));
+    spec
 }
 
 impl Draft {
@@ -62,6 +71,9 @@ impl Draft {
             },
             metering: args.metering.into(),
             seed: args.seed,
+            kind: args.network.kind.into(),
+            network: NetworkGrants { outbound: args.network.allow_net.clone(), listen: args.network.listen() },
+            service: args.network.service(),
             ..TaskSpec::default()
         };
         for file in &args.file {
@@ -71,9 +83,12 @@ impl Draft {
         if let Some((outer, inner)) = clash(args) {
             bail!("--file {outer} and --file {inner} cannot both be: one would be inside the other");
         }
-        let launch = Launch { id: name.clone(), tasks: TaskRange::Single, slots: 1, spec: Arc::new(spec.clone()) };
+        let free_port = args.network.wants_free_port();
+        // Which port it will be is known when there is an offer.
+        let checked = if free_port { with_ports(&spec, Ranges::new([(1, 1)])) } else { spec.clone() };
+        let launch = Launch { id: name.clone(), tasks: TaskRange::Single, slots: 1, spec: Arc::new(checked) };
         launch.validate()?;
-        Ok(Draft { name, spec, count: args.count })
+        Ok(Draft { name, spec, free_port, count: args.count })
     }
 
     /// Pushes the module and the input files, and fills in where they are.
@@ -140,7 +155,11 @@ fn resources(args: &RunArgs) -> anyhow::Result<Resources> {
     let named =
         [(ResourceName::Cpus, Some(args.cpus)), (ResourceName::Mem, Some(args.mem)), (ResourceName::Disk, args.disk)];
     let named = named.into_iter().filter_map(|(name, amount)| Some((name, Quantity::Scalar(amount?))));
-    let own: Resources = named.collect();
+    let ports = match args.network.port {
+        Some(PortArg::Span(first, last)) => Ranges::new([(first.into(), last.into())]),
+        Some(PortArg::Free) | None => Ranges::default(),
+    };
+    let own: Resources = named.chain([(ResourceName::Ports, Quantity::Ranges(ports))]).collect();
     let Some(more) = &args.resources else { return Ok(own) };
     if let Some((name, _)) = more.iter().find(|(name, _)| own.get(name).is_some()) {
         bail!("{name} is given twice: by its own option and in --resources");

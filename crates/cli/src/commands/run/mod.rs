@@ -58,6 +58,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
         count: args.count,
         spec: spec.into(),
         role: args.role.clone(),
+        free_port: draft.free_port,
         capacity,
         detach: args.detach,
         failover_timeout: if args.detach { job::DETACHED } else { job::ATTACHED },

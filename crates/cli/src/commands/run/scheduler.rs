@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, BatchId, FrameworkId, FrameworkInfo, Launch, Offer, OfferId, Reason, Refusal, Resources, Role, TaskId,
-    TaskRange, TaskSpec, TaskState,
+    AgentId, BatchId, FrameworkId, FrameworkInfo, Launch, ListenOn, Offer, OfferId, Quantity, Ranges, Reason, Refusal,
+    ResourceName, Resources, Role, TaskId, TaskRange, TaskSpec, TaskState,
 };
 use holm_sdk::{Calls, Event, Scheduler, TaskUpdate};
 use tokio::sync::mpsc;
 
+use super::job::with_ports;
 use super::pace::Pace;
 use super::plan::{Pending, Share};
 use crate::commands::runs;
@@ -44,6 +45,8 @@ pub(super) struct Job {
     pub(super) count: u32,
     pub(super) spec: Arc<TaskSpec>,
     pub(super) role: Role,
+    /// Whether each task gets a port that its agent has left.
+    pub(super) free_port: bool,
     /// How many of the tasks the whole cluster has room for.
     pub(super) capacity: u32,
     /// Whether the program leaves once everything is launched.
@@ -106,6 +109,8 @@ struct Live {
     per_slot: u32,
     /// Whether one of its tasks has begun to run.
     begun: bool,
+    /// Where it is served, until that has been said.
+    served: Option<String>,
 }
 
 impl RunScheduler {
@@ -144,9 +149,10 @@ impl RunScheduler {
     }
 
     fn offers(&mut self, offers: Vec<Offer>, calls: &mut Calls) {
-        let mut by_agent: BTreeMap<AgentId, (Vec<OfferId>, Resources)> = BTreeMap::new();
+        let mut by_agent: BTreeMap<AgentId, (Vec<OfferId>, Resources, Arc<str>)> = BTreeMap::new();
         for offer in offers {
-            let (ids, resources) = by_agent.entry(offer.agent).or_default();
+            let (ids, resources, hostname) = by_agent.entry(offer.agent).or_default();
+            *hostname = offer.hostname;
             match resources.plus(&offer.resources) {
                 Ok(sum) => {
                     ids.push(offer.id);
@@ -156,22 +162,26 @@ impl RunScheduler {
                 Err(_) => calls.decline([offer.id], None),
             }
         }
-        for (agent, (ids, resources)) in by_agent {
-            self.offer(agent, ids, &resources, calls);
+        for (agent, (ids, resources, hostname)) in by_agent {
+            self.offer(agent, ids, &resources, &hostname, calls);
         }
         if self.pending.count() == 0 {
             calls.suppress([]);
         }
     }
 
-    fn offer(&mut self, agent: AgentId, ids: Vec<OfferId>, resources: &Resources, calls: &mut Calls) {
+    fn offer(&mut self, agent: AgentId, ids: Vec<OfferId>, resources: &Resources, hostname: &str, calls: &mut Calls) {
         if self.stopping || self.pending.count() == 0 {
             return calls.decline(ids, Some(Refusal::new(NOT_NEEDED)));
         }
         if self.paused {
             return calls.decline(ids, Some(Refusal::new(PAUSE)));
         }
-        let slots = resources.count_fitting(&self.job.spec.resources, self.pending.count());
+        let mut free = free_ports(resources);
+        let mut slots = resources.count_fitting(&self.job.spec.resources, self.pending.count());
+        if self.job.free_port {
+            slots = slots.min(u32::try_from(free.len()).unwrap_or(u32::MAX));
+        }
         if slots == 0 {
             let larger = self.largest_offer.as_ref().is_none_or(|largest| resources.contains(largest));
             if larger {
@@ -179,7 +189,9 @@ impl RunScheduler {
             }
             return calls.decline(ids, None);
         }
-        let shares = if self.job.detach {
+        let shares = if self.job.free_port {
+            self.one_by_one(slots)
+        } else if self.job.detach {
             // Nobody will be there to launch more later: what is left is for the agents that have nothing yet.
             let shares = self.pending.take(slots, self.job.capacity.saturating_sub(self.dealt), None);
             self.dealt = self.dealt.saturating_add(slots);
@@ -187,7 +199,7 @@ impl RunScheduler {
         } else {
             self.pending.take(slots, self.job.capacity, Some(self.pace.per_slot()))
         };
-        let launches = shares.into_iter().filter_map(|share| self.launch(agent, &share)).collect();
+        let launches = shares.into_iter().filter_map(|share| self.launch(agent, hostname, &share, &mut free)).collect();
         self.active = true;
         calls.accept(ids, launches, Refusal::default());
         if self.pending.count() == 0 && self.job.detach {
@@ -195,7 +207,22 @@ impl RunScheduler {
         }
     }
 
-    fn launch(&mut self, agent: AgentId, share: &Share) -> Option<Launch> {
+    /// Shares of one slot each: no two tasks can hold the same port.
+    fn one_by_one(&mut self, slots: u32) -> Vec<Share> {
+        (0..slots).flat_map(|_| self.pending.take(1, 1, Some(1))).collect()
+    }
+
+    /// What is launched with this share; `free` loses the port that it gets.
+    fn spec(&self, free: &mut Ranges) -> Arc<TaskSpec> {
+        if !self.job.free_port {
+            return self.job.spec.clone();
+        }
+        let port = free.take(1);
+        *free = free.difference(&port);
+        with_ports(&self.job.spec, port).into()
+    }
+
+    fn launch(&mut self, agent: AgentId, hostname: &str, share: &Share, free: &mut Ranges) -> Option<Launch> {
         let name = match self.launches {
             0 => self.job.name.clone(),
             // The name was checked to leave room for a number.
@@ -203,13 +230,23 @@ impl RunScheduler {
         };
         self.launches += 1;
         let per_slot = share.count.div_ceil(share.slots.max(1));
-        self.live.insert(name.clone(), Live { agent, left: share.count, per_slot, begun: false });
+        let spec = self.spec(free);
+        let place = match spec.network.listen {
+            Some(ListenOn::Loopback) => "127.0.0.1",
+            _ => hostname,
+        };
+        let mut served = spec.service_port().map(|port| format!("{name} is served at http://{place}:{port}"));
+        if self.job.detach {
+            // Nobody will be there to say it later.
+            served.take().into_iter().for_each(|served| self.tell(Notice::News(served)));
+        }
+        self.live.insert(name.clone(), Live { agent, left: share.count, per_slot, begun: false, served });
         self.unconfirmed.insert(name.clone());
         let tasks = match self.job.count {
             1 => TaskRange::Single,
             _ => TaskRange::Array { first: share.first, count: share.count },
         };
-        Some(Launch { id: name, tasks, slots: share.slots, spec: self.job.spec.clone() })
+        Some(Launch { id: name, tasks, slots: share.slots, spec })
     }
 
     fn update(&mut self, update: TaskUpdate, calls: &mut Calls) {
@@ -234,10 +271,11 @@ impl RunScheduler {
         let state = update.status.state;
         let Some(live) = self.live.get_mut(&update.batch) else { return };
         let begun = state != TaskState::Staging;
+        let served = if state == TaskState::Running { live.served.take() } else { None };
         self.active |= begun;
         live.begun |= begun;
         if !state.is_terminal() {
-            return;
+            return served.into_iter().for_each(|served| self.tell(Notice::News(served)));
         }
         let run = update.status.usage.run;
         if !run.is_zero() {
@@ -354,6 +392,14 @@ impl RunScheduler {
         } else if self.job.detach && self.unconfirmed.is_empty() {
             self.tell(Notice::Launched);
         }
+    }
+}
+
+/// The ports of an offer.
+fn free_ports(resources: &Resources) -> Ranges {
+    match resources.get(&ResourceName::Ports) {
+        Some(Quantity::Ranges(ports)) => ports.clone(),
+        _ => Ranges::default(),
     }
 }
 

@@ -23,6 +23,7 @@ fn bench(count: u32, capacity: u32, detach: bool) -> Bench {
         count,
         spec: spec.into(),
         role: Role::default_role(),
+        free_port: false,
         capacity,
         detach,
         failover_timeout: Duration::ZERO,
