@@ -1,5 +1,6 @@
-//! The project's own commands: `cargo xtask demo | test | setup | tidy`.
+//! The project's own commands: `cargo xtask demo | test | bench | setup | tidy`.
 
+mod bench;
 mod setup;
 mod steps;
 
@@ -26,6 +27,7 @@ Examples:
   cargo xtask demo --input docs --keep    over your own text files; the cluster stays up
   cargo xtask test                        all that continuous integration checks
   CI=true cargo xtask test                the same, refusing to change a Cargo.lock
+  cargo xtask bench throughput            tasks per second through the whole cluster, beside its peers
   cargo xtask tidy                        only the rules about the source itself";
 
 #[derive(Subcommand)]
@@ -39,6 +41,8 @@ enum Task {
     /// Install what is missing, then format, lints, tests and documentation; stops at the first failure
     #[command(after_help = "Example:\n  cargo xtask test\n\nCI=true adds --locked. CARGO_TARGET_DIR is honoured.")]
     Test,
+    /// Measure: launches, throughput, latency, overhead, isolation, density; each beside its reference
+    Bench(bench::BenchArgs),
     /// Install the Rust targets and components the build needs, where they are missing
     #[command(after_help = "Example:\n  cargo xtask setup")]
     Setup,
@@ -56,6 +60,7 @@ fn main() -> Result<()> {
             steps::run("setup", || setup::install_missing(&cargo))?;
             steps::run_all(steps::test_plan(&cargo))
         }
+        Task::Bench(args) => bench::run(&cargo, &args),
         Task::Setup => setup::install_missing(&cargo),
         Task::Tidy => steps::run_all(vec![steps::tidy(&cargo)]),
     }

@@ -135,6 +135,15 @@ pub(crate) fn run_all(steps: Vec<Step>) -> Result<()> {
     Ok(())
 }
 
+/// Runs one step whose output is not what the caller's reader wants: what it says goes to stderr.
+pub(crate) fn run_quietly(step: Step) -> Result<()> {
+    let Step { mut command, .. } = step;
+    let line = line_of(&command);
+    eprintln!("==> {line}");
+    let status = command.stdout(std::process::Stdio::null()).status().with_context(|| format!("start {line}"))?;
+    if status.success() { Ok(()) } else { bail!("{line}: {status}") }
+}
+
 /// A command as somebody would type it.
 fn line_of(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_else(|| command.get_program());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holm_model::{
     AgentId, BatchId, BootId, ClusterId, Epoch, FrameworkId, Incarnation, MAX_BATCH_TASKS, RunnerId, Secret, TaskState,
-    TransitionError, Update, WorkId,
+    TransitionError, Update, Usage, Usages, WorkId,
 };
 
 use crate::Record;
@@ -294,21 +294,35 @@ impl Durable {
 /// The statuses that no entry of the log carries any more, as updates of sequence zero.
 fn acknowledged_statuses(id: WorkId, work: &Work, logged: &BTreeSet<(WorkId, u32)>) -> Vec<Update> {
     let mut updates: Vec<Update> = Vec::new();
+    let mut usages: Vec<Usage> = Vec::new();
+    let end = |updates: &mut Vec<Update>, usages: &mut Vec<Usage>| {
+        if let Some(last) = updates.last_mut() {
+            last.usages = Usages::fold(&mut last.status, usages);
+        }
+        usages.clear();
+    };
     for (position, status) in (0u32..).zip(&work.statuses) {
         if status.state == TaskState::Staging || logged.contains(&(id, position)) {
             continue;
         }
         match updates.last_mut() {
-            Some(last) if last.positions().end == position && last.status == *status => last.count += 1,
-            _ => updates.push(Update {
-                sequence: 0,
-                batch: work.launch.id.clone(),
-                first: position,
-                count: 1,
-                status: status.clone(),
-            }),
+            Some(last) if last.positions().end == position && last.status.is_alike(status) => last.count += 1,
+            _ => {
+                end(&mut updates, &mut usages);
+                let (batch, status) = (work.launch.id.clone(), status.clone());
+                updates.push(Update {
+                    sequence: 0,
+                    batch,
+                    first: position,
+                    count: 1,
+                    status,
+                    usages: Usages::default(),
+                });
+            }
         }
+        usages.push(status.usage);
     }
+    end(&mut updates, &mut usages);
     updates
 }
 

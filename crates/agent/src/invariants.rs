@@ -35,9 +35,10 @@ pub fn check_agent(agent: &Agent) -> Vec<Violation> {
 /// Checks a runner.
 pub fn check_runner(runner: &Runner) -> Vec<Violation> {
     let mut found = Vec::new();
+    let unacknowledged = runner.reports.counts();
     for (id, work) in &runner.works {
         counts_of_a_runners_work_agree_with_its_tasks(&id.to_string(), work, &mut found);
-        let unacknowledged = runner.reports.kept().filter(|report| report.work == *id).count() as u64;
+        let unacknowledged = unacknowledged.get(id).copied().unwrap_or(0);
         demand(&mut found, unacknowledged == work.unacknowledged, || {
             format!("{id} counts {} unacknowledged reports of {unacknowledged}", work.unacknowledged)
         });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holm_model::{
     FrameworkId, Launch, MAX_BATCH_TASKS, Reason, Role, RunnerId, TaskRange, TaskState, TaskStatus, Time, ToRunner,
-    Update, WorkId,
+    Update, Usage, Usages, WorkId,
 };
 
 use crate::agent::Agent;
@@ -23,8 +23,17 @@ pub(crate) struct NewEntry {
     pub(crate) first: u32,
     pub(crate) count: u32,
     pub(crate) status: TaskStatus,
+    /// What each of them used; empty when the status says it for all.
+    pub(crate) usages: Vec<Usage>,
     /// The runner that reported it and the number of its report.
     pub(crate) reporter: Option<(RunnerId, u64)>,
+}
+
+impl NewEntry {
+    /// An entry that no runner reported.
+    pub(crate) fn own(work: WorkId, first: u32, count: u32, status: TaskStatus) -> NewEntry {
+        NewEntry { work, first, count, status, usages: Vec::new(), reporter: None }
+    }
 }
 
 impl Agent {
@@ -119,17 +128,18 @@ impl Agent {
     pub(crate) fn end_where(&mut self, id: WorkId, wanted: impl Fn(TaskState) -> bool, status: TaskStatus) {
         let Some(work) = self.durable.works.get(&id) else { return };
         for (first, count) in work.runs_where(work.clip(0, u32::MAX), |state| !state.is_terminal() && wanted(state)) {
-            self.log(NewEntry { work: id, first, count, status: status.clone(), reporter: None });
+            self.log(NewEntry::own(id, first, count, status.clone()));
         }
     }
 
     /// Appends to the status log, gives back resources, and follows up when that was the launch's last task.
     pub(crate) fn log(&mut self, entry: NewEntry) {
-        let NewEntry { work: id, first, count, status, reporter } = entry;
+        let NewEntry { work: id, first, count, mut status, usages, reporter } = entry;
+        let usages = Usages::fold(&mut status, &usages);
         let Some(work) = self.durable.works.get(&id) else { return };
         let (framework, holder) = (work.framework, work.runner());
         let sequence = self.durable.next_sequence(framework);
-        let update = Update { sequence, batch: work.launch.id.clone(), first, count, status };
+        let update = Update { sequence, batch: work.launch.id.clone(), first, count, status, usages };
         let (runner, runner_sequence) = reporter.map_or((None, 0), |(runner, sequence)| (Some(runner), sequence));
         if !self.commit(Record::Updated { framework, update: update.clone(), runner, runner_sequence }) {
             return;

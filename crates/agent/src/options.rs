@@ -90,11 +90,13 @@ pub struct RunnerOptions {
     pub runner: RunnerId,
     /// How long it goes on without an agent.
     pub recovery: Duration,
+    /// Messages of reports that may be under way to the agent: what happens meanwhile shares the next one.
+    pub report_window: usize,
 }
 
 impl RunnerOptions {
     /// The documented defaults.
     pub fn new(runner: RunnerId) -> RunnerOptions {
-        RunnerOptions { runner, recovery: Duration::from_secs(15 * 60) }
+        RunnerOptions { runner, recovery: Duration::from_secs(15 * 60), report_window: 2 }
     }
 }

@@ -9,6 +9,9 @@ use crate::event::{AgentEffect, SessionId};
 use crate::options::{MAX_PAGE_ENTRIES, PAGE_BYTES};
 use crate::record::Record;
 
+/// About how many bytes the usage of one task takes on the wire.
+pub(crate) const USAGE_BYTES: usize = 40;
+
 /// Effects in the making. Records always go before everything that may depend on them, so the effects of several
 /// events share one write.
 #[derive(Debug, Default)]
@@ -95,5 +98,5 @@ pub(crate) fn pages<T>(items: impl IntoIterator<Item = T>, bytes_of: impl Fn(&T)
 
 /// About how many bytes an update takes on the wire.
 pub(crate) fn update_bytes(update: &Update) -> usize {
-    96 + update.batch.as_str().len() + update.status.message.len()
+    96 + update.batch.as_str().len() + update.status.message.len() + USAGE_BYTES * update.usages.len()
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holm_model::{
-    FrameworkId, MAX_MESSAGE_BYTES, Reason, RunnerId, RunnerReport, TaskState, TaskStatus, ToMaster, ToRunner, WorkId,
+    FrameworkId, MAX_MESSAGE_BYTES, Reason, RunnerId, RunnerReport, TaskState, TaskStatus, ToMaster, ToRunner, Usage,
+    WorkId,
 };
 
 use crate::agent::{Agent, AgentCounters};
@@ -36,7 +38,8 @@ impl Agent {
                 && continues(entry, &report)
                 && self.is_open(runner, &report)
             {
-                entry.count += report.count;
+                let waited = self.durable.works.get(&report.work).map_or(Duration::ZERO, |work| work.waited);
+                absorb(entry, &report, waited);
                 entry.reporter = Some((runner, report.sequence));
                 continue;
             }
@@ -105,12 +108,15 @@ impl Agent {
         }
         let (first, count) = runs.pop()?;
         let waited = work.waited;
-        let mut status = clean(report.status, &mut self.counters);
-        if is_end(state) {
-            status.usage.queued = status.usage.queued.saturating_add(waited);
-        }
-        let entry =
-            |(first, count), reporter| NewEntry { work: report.work, first, count, status: status.clone(), reporter };
+        let used = |first: u32, count: u32| {
+            if report.usages.are_shared() { Vec::new() } else { usages_of(&report, first, count, waited) }
+        };
+        let mut status = clean(report.status.clone(), &mut self.counters);
+        status.usage = queued_for(status.usage, state, waited);
+        let entry = |(first, count), reporter| {
+            let (status, usages) = (status.clone(), used(first, count));
+            NewEntry { work: report.work, first, count, status, usages, reporter }
+        };
         for run in runs {
             // Only the last part says that the whole report has been applied.
             self.log(entry(run, Some((runner, 0))));
@@ -153,7 +159,32 @@ fn continues(entry: &NewEntry, report: &RunnerReport) -> bool {
     report.count > 0
         && entry.work == report.work
         && entry.first.saturating_add(entry.count) == report.first
-        && entry.status == report.status
+        && entry.status.is_alike(&report.status)
+}
+
+/// Adds a report that continues an entry to it.
+fn absorb(entry: &mut NewEntry, report: &RunnerReport, waited: Duration) {
+    let more = usages_of(report, report.first, report.count, waited);
+    let shared = entry.usages.is_empty();
+    if !(shared && more.iter().all(|usage| *usage == entry.status.usage)) {
+        if shared {
+            entry.usages = vec![entry.status.usage; entry.count as usize];
+        }
+        entry.usages.extend(more);
+    }
+    entry.count += report.count;
+}
+
+/// What the tasks used that a report names, each.
+fn usages_of(report: &RunnerReport, first: u32, count: u32, waited: Duration) -> Vec<Usage> {
+    let offset = first.saturating_sub(report.first) as usize;
+    let each = (offset..offset + count as usize).map(|offset| report.usages.of(offset, &report.status));
+    each.map(|usage| queued_for(usage, report.status.state, waited)).collect()
+}
+
+/// The time before the runner had the task is part of its time in the queue.
+fn queued_for(usage: Usage, state: TaskState, waited: Duration) -> Usage {
+    if is_end(state) { Usage { queued: usage.queued.saturating_add(waited), ..usage } } else { usage }
 }
 
 /// What a runner may say about a task, within its bounds.

@@ -37,7 +37,7 @@ impl Agent {
                 let fresh = work.runs_where(range, |state| matches!(state, TaskState::Staging | TaskState::Running));
                 let killing = TaskStatus::because(TaskState::Killing, Reason::Killed, "");
                 for (first, count) in fresh {
-                    self.log(NewEntry { work: id, first, count, status: killing.clone(), reporter: None });
+                    self.log(NewEntry::own(id, first, count, killing.clone()));
                 }
                 if !alive.is_empty() {
                     self.forward_kill(id, runner, positions, grace, now);
@@ -71,7 +71,7 @@ impl Agent {
         let Some(work) = self.durable.works.get(&id) else { return };
         let preparing = matches!(work.stage, Stage::Preparing);
         for (first, count) in work.runs_where(range, |state| !state.is_terminal()) {
-            self.log(NewEntry { work: id, first, count, status: status.clone(), reporter: None });
+            self.log(NewEntry::own(id, first, count, status.clone()));
         }
         let over = self.durable.works.get(&id).is_none_or(|work| work.live == 0);
         if over && preparing {

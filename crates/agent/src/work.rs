@@ -151,10 +151,8 @@ impl Work {
         for status in &self.statuses[range.clone()] {
             status.state.transition(update.status.state)?;
         }
-        if let [status] = &mut self.statuses[range.clone()] {
-            *status = update.status.clone();
-        } else {
-            self.statuses[range].fill(update.status.clone());
+        for (offset, status) in self.statuses[range].iter_mut().enumerate() {
+            *status = TaskStatus { usage: update.usages.of(offset, &update.status), ..update.status.clone() };
         }
         if update.status.state.is_terminal() {
             self.live -= update.count;

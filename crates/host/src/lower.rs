@@ -15,7 +15,7 @@ pub(crate) fn event(event: Event) -> wit::Event {
         Event::Disconnected { message } => wit::Event::Disconnected(message.to_string()),
         Event::Offers(offers) => wit::Event::Offers(offers.iter().map(offer).collect()),
         Event::Rescinded(offers) => wit::Event::Rescinded(offers.iter().map(ToString::to_string).collect()),
-        Event::Updates(updates) => wit::Event::Updates(updates.iter().map(update).collect()),
+        Event::Updates(updates) => wit::Event::Updates(updates.iter().flat_map(update).collect()),
         Event::AgentLost { agent, message } => {
             wit::Event::AgentLost(wit::AgentLost { agent: agent.to_string(), message: message.to_string() })
         }
@@ -62,7 +62,12 @@ fn resources(resources: &Resources) -> Vec<wit::Resource> {
     resources.iter().map(lower).collect()
 }
 
-fn update(update: &TaskUpdate) -> wit::TaskUpdate {
+/// The world's update has one usage: tasks that used different amounts become an update each.
+fn update(update: &TaskUpdate) -> Vec<wit::TaskUpdate> {
+    if update.usages.are_shared() { vec![alike(update)] } else { update.one_by_one().iter().map(alike).collect() }
+}
+
+fn alike(update: &TaskUpdate) -> wit::TaskUpdate {
     let tasks = match update.tasks {
         TaskRange::Single => wit::TaskRange::Single,
         TaskRange::Array { first, count } => wit::TaskRange::Array(wit::IndexRange { first, count }),

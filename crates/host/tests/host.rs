@@ -110,7 +110,7 @@ impl Cluster {
             };
             status.usage = Usage { fuel: 10, cpu: Duration::from_micros(7), ..Usage::default() };
             let agent = Some(AgentId::new(Epoch(1), 1));
-            updates.push(TaskUpdate { agent, batch: launch.id.clone(), tasks, status });
+            updates.push(TaskUpdate { agent, batch: launch.id.clone(), tasks, status, usages: Usages::default() });
         }
         updates
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use holm_model::{
     Action, AgentId, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, OfferId, Principal, Reason, Refusal, Resources, Role,
-    Source, TaskState, TaskStatus, ToAgent, Update,
+    Source, TaskState, TaskStatus, ToAgent, Update, Usages,
 };
 
 use crate::Master;
@@ -169,7 +169,7 @@ pub(crate) fn strangers<'a>(subscribed: &[Role], named: &'a [Role]) -> Option<&'
 /// One status for every task of a launch that was not accepted.
 fn whole(launch: &Launch, status: TaskStatus) -> Update {
     let count = launch.tasks.count().clamp(1, MAX_BATCH_TASKS);
-    Update { sequence: 0, batch: launch.id.clone(), first: 0, count, status }
+    Update { sequence: 0, batch: launch.id.clone(), first: 0, count, status, usages: Usages::default() }
 }
 
 /// An error with everything below it.

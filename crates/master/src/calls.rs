@@ -132,8 +132,7 @@ impl Master {
         if task.index.is_none() {
             return Some(record.live > 0);
         }
-        let status = record.status(record.range.position_of(task.index)?)?;
-        Some(!status.state.is_terminal())
+        Some(!record.state(record.range.position_of(task.index)?)?.is_terminal())
     }
 
     /// Notes what a framework has, lets the agent trim its log, and forgets launches that are over.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holm_allocator::RoleShare;
 use holm_model::{
     AgentId, AgentInfo, BatchId, BatchReport, FrameworkId, FrameworkInfo, Incarnation, Offer, OfferId, Resources,
-    TaskStatus,
+    TaskStatus, Usages,
 };
 
 /// Where an agent stands, for people and metrics.
@@ -148,8 +148,10 @@ pub enum Delta {
         first: u32,
         /// How many tasks.
         count: u32,
-        /// What they entered.
+        /// What they entered. Its usage is that of each of them, unless `usages` has entries.
         status: Arc<TaskStatus>,
+        /// What each of them used, where they differ.
+        usages: Usages,
     },
     /// Every task of the launch is over and acknowledged: the master has forgotten it. History may keep it.
     LaunchRemoved {

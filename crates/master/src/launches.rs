@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use holm_model::{
     AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Resources, Role, StatusRun,
-    TaskRange, TaskState, TaskStatus,
+    TaskRange, TaskState, TaskStatus, Usage, Usages,
 };
 
 use crate::options::MAX_STATUS_MESSAGE_BYTES;
@@ -28,8 +28,8 @@ pub(crate) struct Record {
     pub(crate) slots: u32,
     pub(crate) shape: Resources,
     pub(crate) module: Digest,
-    /// One per task, by position. Neighbours with the same status share it.
-    statuses: Vec<Arc<TaskStatus>>,
+    /// One per task, by position.
+    tasks: Vec<TaskEntry>,
     /// How many tasks are not over.
     pub(crate) live: u32,
     /// How many slots the allocator has charged.
@@ -41,6 +41,24 @@ pub(crate) struct Record {
     pub(crate) unacknowledged: u32,
     /// Whether the master itself ended it: no entry of the status log will come.
     pub(crate) derived: bool,
+}
+
+/// How one task stands.
+#[derive(Clone, Debug)]
+struct TaskEntry {
+    /// Shared with neighbours in the same status; its usage does not count.
+    status: Arc<TaskStatus>,
+    usage: Usage,
+}
+
+impl TaskEntry {
+    fn new(status: &Arc<TaskStatus>) -> TaskEntry {
+        TaskEntry { status: Arc::clone(status), usage: status.usage }
+    }
+
+    fn is(&self, status: &Arc<TaskStatus>, usage: Usage) -> bool {
+        self.usage == usage && (Arc::ptr_eq(&self.status, status) || self.status.is_alike(status))
+    }
 }
 
 /// What became of an update.
@@ -107,7 +125,7 @@ impl Record {
             slots: launch.slots,
             shape: launch.spec.resources.clone(),
             module: launch.spec.module,
-            statuses: vec![staging; count as usize],
+            tasks: vec![TaskEntry::new(&staging); count as usize],
             live: count,
             charged: 0,
             confirmed: false,
@@ -118,12 +136,12 @@ impl Record {
 
     /// A launch of which an agent tells. The report has been validated.
     pub(crate) fn reported(report: BatchReport) -> Record {
-        let mut statuses = Vec::with_capacity(report.tasks.count() as usize);
+        let mut tasks = Vec::with_capacity(report.tasks.count() as usize);
         let mut live = 0;
         for run in report.runs {
             live += if run.status.state.is_terminal() { 0 } else { run.count };
             let status = Arc::new(clipped(run.status));
-            statuses.extend(std::iter::repeat_n(status, run.count as usize));
+            tasks.extend(std::iter::repeat_n(TaskEntry::new(&status), run.count as usize));
         }
         Record {
             role: report.role,
@@ -131,7 +149,7 @@ impl Record {
             slots: report.slots,
             shape: report.shape,
             module: report.module,
-            statuses,
+            tasks,
             live,
             charged: 0,
             confirmed: true,
@@ -145,9 +163,9 @@ impl Record {
         self.range.count()
     }
 
-    /// The status of the task at `position`.
-    pub(crate) fn status(&self, position: u32) -> Option<&Arc<TaskStatus>> {
-        self.statuses.get(position as usize)
+    /// Where the task at `position` stands.
+    pub(crate) fn state(&self, position: u32) -> Option<TaskState> {
+        self.tasks.get(position as usize).map(|task| task.status.state)
     }
 
     /// What `slots` slots hold. Ports and set items are held by one slot only.
@@ -160,20 +178,23 @@ impl Record {
         self.slots.min(self.live)
     }
 
-    /// Puts the tasks at `positions` into `status` where that is a legal step. Positions beyond the launch are ignored.
-    pub(crate) fn apply(&mut self, positions: Range<u32>, status: &Arc<TaskStatus>) -> Applied {
+    /// Puts the tasks at `positions` into `status` where that is a legal step, each with its own of `usages`, if it has one
+    /// there. Positions beyond the launch are ignored.
+    pub(crate) fn apply(&mut self, positions: Range<u32>, status: &Arc<TaskStatus>, usages: &Usages) -> Applied {
         let mut applied = Applied::default();
-        for position in positions.start..positions.end.min(self.count()) {
-            let current = &mut self.statuses[position as usize];
-            if **current == **status {
+        let ends = status.state.is_terminal();
+        for (offset, position) in (positions.start..positions.end.min(self.count())).enumerate() {
+            let current = &mut self.tasks[position as usize];
+            let usage = usages.of(offset, status);
+            if current.is(status, usage) {
                 applied.repeated += 1;
                 continue;
             }
-            if current.state.transition(status.state).is_err() {
+            if current.status.state.transition(status.state).is_err() {
                 continue;
             }
-            *current = Arc::clone(status);
-            applied.ended += u32::from(status.state.is_terminal());
+            *current = TaskEntry { status: Arc::clone(status), usage };
+            applied.ended += u32::from(ends);
             match applied.changed.last_mut() {
                 Some(last) if last.end == position => last.end += 1,
                 _ => applied.changed.push(position..position + 1),
@@ -186,9 +207,9 @@ impl Record {
     /// The positions whose tasks satisfy `wanted`, as ranges of neighbours.
     pub(crate) fn ranges_where(&self, wanted: impl Fn(&TaskStatus) -> bool) -> Vec<Range<u32>> {
         let mut ranges: Vec<Range<u32>> = Vec::new();
-        for (position, status) in (0u32..).zip(&self.statuses) {
+        for (position, task) in (0u32..).zip(&self.tasks) {
             match ranges.last_mut() {
-                _ if !wanted(status) => {}
+                _ if !wanted(&task.status) => {}
                 Some(last) if last.end == position => last.end += 1,
                 _ => ranges.push(position..position + 1),
             }
@@ -199,14 +220,17 @@ impl Record {
     /// The statuses as runs of equal neighbours.
     pub(crate) fn runs(&self) -> Vec<StatusRun> {
         let mut runs: Vec<StatusRun> = Vec::new();
-        let mut last: Option<&Arc<TaskStatus>> = None;
-        for status in &self.statuses {
-            let same = last.is_some_and(|last| Arc::ptr_eq(last, status) || **last == **status);
+        let mut last: Option<&TaskEntry> = None;
+        for task in &self.tasks {
+            let same = last.is_some_and(|last| last.is(&task.status, task.usage));
             match runs.last_mut() {
                 Some(run) if same => run.count += 1,
-                _ => runs.push(StatusRun { count: 1, status: (**status).clone() }),
+                _ => {
+                    let status = TaskStatus { usage: task.usage, ..(*task.status).clone() };
+                    runs.push(StatusRun { count: 1, status });
+                }
             }
-            last = Some(status);
+            last = Some(task);
         }
         runs
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use holm_model::{AgentId, BatchReport, FrameworkId, Incarnation, SchedulerEvent, Source, TaskStatus, Update};
+use holm_model::{AgentId, BatchReport, FrameworkId, Incarnation, SchedulerEvent, Source, TaskStatus, Update, Usages};
 
 use crate::launches::{Applied, Place, Record};
 use crate::offers::pages;
@@ -11,6 +11,8 @@ use crate::{Delta, LaunchView, Master, SessionId};
 
 /// In a report of more runs than this, long messages are cut so that it fits a message.
 const MANY_RUNS: usize = 256;
+/// About how many bytes the usage of one task takes on the wire.
+const USAGE_BYTES: usize = 40;
 /// What is left of a message in such a report.
 const SHORT_MESSAGE_BYTES: usize = 128;
 
@@ -38,8 +40,20 @@ impl Master {
 
     /// Puts tasks into a status wherever that is a legal step: the one place where the master's tasks change state.
     pub(crate) fn enter(&mut self, place: &Place, positions: Range<u32>, status: &Arc<TaskStatus>) -> Applied {
+        self.enter_each(place, positions, status, &Usages::default())
+    }
+
+    /// The same, for tasks each of which used something else.
+    pub(crate) fn enter_each(
+        &mut self,
+        place: &Place,
+        positions: Range<u32>,
+        status: &Arc<TaskStatus>,
+        usages: &Usages,
+    ) -> Applied {
         let Some(record) = self.launches.get_mut(place) else { return Applied::default() };
-        let applied = record.apply(positions, status);
+        let start = positions.start;
+        let applied = record.apply(positions, status, usages);
         if applied.ended > 0 {
             if let Some(framework) = self.frameworks.get_mut(&place.framework) {
                 framework.live_tasks = framework.live_tasks.saturating_sub(u64::from(applied.ended));
@@ -55,6 +69,7 @@ impl Master {
                 first: range.start,
                 count: range.end - range.start,
                 status: Arc::clone(status),
+                usages: usages.part((range.start - start) as usize..(range.end - start) as usize),
             });
         }
         applied
@@ -131,7 +146,7 @@ impl Master {
         updates: Vec<Update>,
     ) {
         let Some(session) = self.frameworks.get(&framework).and_then(|framework| framework.connected()) else { return };
-        for updates in pages(updates, |update| 192 + update.status.message.len()) {
+        for updates in pages(updates, update_bytes) {
             self.out.tell_framework(session, SchedulerEvent::Updates { agent, incarnation, source, updates });
         }
     }
@@ -177,6 +192,11 @@ impl Master {
     }
 }
 
+/// About how many bytes an update takes on the wire.
+fn update_bytes(update: &Update) -> usize {
+    192 + update.status.message.len() + USAGE_BYTES * update.usages.len()
+}
+
 /// A report of many different statuses, with their messages cut.
 fn shortened(mut report: BatchReport) -> BatchReport {
     if report.runs.len() > MANY_RUNS {
@@ -198,5 +218,6 @@ pub(crate) fn derived(place: &Place, positions: Range<u32>, status: &TaskStatus)
         first: positions.start,
         count: positions.end - positions.start,
         status: status.clone(),
+        usages: Usages::default(),
     }
 }

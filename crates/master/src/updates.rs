@@ -90,7 +90,9 @@ impl Master {
         // What it says of positions that the launch does not have is left out.
         let known = self.launches.get(&place).map_or(0, |record| record.range.count());
         update.count = update.count.min(known.saturating_sub(update.first)).max(1);
-        let applied = self.enter(&place, update.positions(), &Arc::new(update.status.clone()));
+        update.usages = update.usages.part(0..update.usages.len().min(update.count as usize));
+        let status = Arc::new(update.status.clone());
+        let applied = self.enter_each(&place, update.positions(), &status, &update.usages);
         let stale = applied.changed.is_empty() && applied.repeated == 0;
         let log = self.logs.of(framework, agent, incarnation);
         // An agent has no say about launches that are not there, or not any more.

@@ -27,6 +27,7 @@ mod service;
 mod status;
 mod task;
 mod time;
+mod usages;
 
 pub use agent::{AgentInfo, Attributes, BootId, Capabilities, Incarnation};
 pub use agent_link::{Registration, ToAgent, ToMaster};
@@ -55,3 +56,4 @@ pub use service::{MAX_CONCURRENCY, MAX_REQUEST_TIME, ServiceSpec};
 pub use status::{Reason, Source, TaskState, TaskStatus, TransitionError, Update, Usage};
 pub use task::{DirectoryGrant, InputFile, Limits, Metering, TaskKind, TaskSpec, TaskSpecError};
 pub use time::Time;
+pub use usages::Usages;

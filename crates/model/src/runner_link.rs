@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{FrameworkId, Launch, PreparedNetwork, RunnerId, TaskStatus};
+use crate::{FrameworkId, Launch, PreparedNetwork, RunnerId, TaskStatus, Usages};
 
 /// One launch on its agent: the agent's own number for it, never reused under one data directory. Paths on an agent use it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,8 +111,10 @@ pub struct RunnerReport {
     pub first: u32,
     /// How many tasks.
     pub count: u32,
-    /// What they entered.
+    /// What they entered. Its usage is that of each of them, unless `usages` has entries.
     pub status: TaskStatus,
+    /// What each of them used, where they differ.
+    pub usages: Usages,
 }
 
 /// From a runner to the agent.

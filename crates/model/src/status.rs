@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::BatchId;
+use crate::{BatchId, Usages};
 
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -240,8 +240,10 @@ pub struct Update {
     pub first: u32,
     /// How many tasks, at least 1.
     pub count: u32,
-    /// What they entered.
+    /// What they entered. Its usage is that of each of them, unless `usages` has entries.
     pub status: TaskStatus,
+    /// What each of them used, where they differ.
+    pub usages: Usages,
 }
 
 impl Update {

@@ -10,7 +10,7 @@ use holm_proto::v1::{CallEnvelope, EventEnvelope};
 use holm_proto::{FromFramework, pages};
 use holm_sdk::model::{
     AgentId, Call, Epoch, FrameworkId, FrameworkInfo, Incarnation, Launch, Offer, OfferId, Refusal, Role,
-    SchedulerEvent, Secret, Source, Subscribe, TaskRange, TaskSpec, TaskState, TaskStatus, Update,
+    SchedulerEvent, Secret, Source, Subscribe, TaskRange, TaskSpec, TaskState, TaskStatus, Update, Usages,
 };
 use holm_sdk::{Calls, Driver, DriverError, Event, Handle, OnFinish, Options, Outcome, Scheduler, framework_info};
 use tokio::net::TcpListener;
@@ -158,7 +158,8 @@ fn launch(id: &str) -> Launch {
 }
 
 fn update(sequence: u64, id: &str, state: TaskState) -> SchedulerEvent {
-    let update = Update { sequence, batch: id.parse().unwrap(), first: 0, count: 1, status: TaskStatus::of(state) };
+    let (batch, status) = (id.parse().unwrap(), TaskStatus::of(state));
+    let update = Update { sequence, batch, first: 0, count: 1, status, usages: Usages::default() };
     let agent = AgentId::new(Epoch(1), 1);
     SchedulerEvent::Updates { agent, incarnation: Incarnation(1), source: Source::Agent, updates: vec![update] }
 }

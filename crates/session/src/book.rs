@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holm_model::{
     AgentId, BatchId, BatchReport, Incarnation, Launch, Reason, Source, TaskId, TaskRange, TaskState, TaskStatus,
-    Update,
+    Update, Usages,
 };
 
 use crate::event::TaskUpdate;
@@ -96,7 +96,7 @@ impl Book {
         if source == Source::Agent {
             entry.since = self.incarnations.get(&agent).copied();
         }
-        let news = entry.apply(&update.batch, update.first, update.count, &update.status);
+        let news = entry.apply(&update.batch, update.first, update.count, &update.status, &update.usages);
         self.settle(&update.batch);
         news
     }
@@ -104,7 +104,7 @@ impl Book {
     /// Ends every task of a launch that never left.
     pub(crate) fn end(&mut self, launch: &Launch, status: &TaskStatus) -> Vec<TaskUpdate> {
         let Some(entry) = self.launches.get_mut(&launch.id) else { return Vec::new() };
-        let news = entry.apply(&launch.id, 0, launch.tasks.count(), status);
+        let news = entry.apply(&launch.id, 0, launch.tasks.count(), status, &Usages::default());
         self.settle(&launch.id);
         news
     }
@@ -121,7 +121,7 @@ impl Book {
         let mut news = Vec::new();
         let mut first = 0_u32;
         for run in &report.runs {
-            news.extend(entry.apply(&report.id, first, run.count, &run.status));
+            news.extend(entry.apply(&report.id, first, run.count, &run.status, &Usages::default()));
             first = first.saturating_add(run.count);
         }
         self.settle(&report.id);
@@ -143,7 +143,7 @@ impl Book {
             }
             let same_life = entry.since.is_some() && entry.since == self.incarnations.get(&agent).copied();
             for (first, count, status) in entry.absent(same_life) {
-                news.extend(entry.apply(&id, first, count, &status));
+                news.extend(entry.apply(&id, first, count, &status, &Usages::default()));
             }
             self.settle(&id);
         }
@@ -157,7 +157,7 @@ impl Book {
         let mut news = Vec::new();
         for id in ids {
             if let Some(entry) = self.launches.get_mut(&id) {
-                news.extend(entry.apply(&id, 0, entry.tasks.count(), &status));
+                news.extend(entry.apply(&id, 0, entry.tasks.count(), &status, &Usages::default()));
             }
         }
         news
@@ -204,7 +204,7 @@ impl Book {
 }
 
 impl Entry {
-    fn apply(&mut self, id: &BatchId, first: u32, count: u32, status: &TaskStatus) -> Vec<TaskUpdate> {
+    fn apply(&mut self, id: &BatchId, first: u32, count: u32, status: &TaskStatus, usages: &Usages) -> Vec<TaskUpdate> {
         let end = first.saturating_add(count).min(u32::try_from(self.states.len()).unwrap_or(u32::MAX));
         let mut news: Vec<(u32, u32)> = Vec::new();
         for position in first..end {
@@ -216,11 +216,15 @@ impl Entry {
                 _ => news.push((position, 1)),
             }
         }
-        let update = |(first, count): (u32, u32)| TaskUpdate {
-            agent: Some(self.agent),
-            batch: id.clone(),
-            tasks: part_of(self.tasks, first, count),
-            status: status.clone(),
+        let update = |(start, count): (u32, u32)| {
+            let offset = (start - first) as usize;
+            TaskUpdate {
+                agent: Some(self.agent),
+                batch: id.clone(),
+                tasks: part_of(self.tasks, start, count),
+                status: status.clone(),
+                usages: usages.part(offset..offset + count as usize),
+            }
         };
         news.into_iter().map(update).collect()
     }
@@ -292,7 +296,8 @@ mod tests {
     }
 
     fn update(id: &str, first: u32, count: u32, state: TaskState) -> Update {
-        Update { sequence: 1, batch: id.parse().unwrap(), first, count, status: TaskStatus::of(state) }
+        let status = TaskStatus::of(state);
+        Update { sequence: 1, batch: id.parse().unwrap(), first, count, status, usages: Usages::default() }
     }
 
     fn report(id: &str, runs: &[(u32, TaskState)]) -> BatchReport {
@@ -330,6 +335,20 @@ mod tests {
         assert!(!book.is_live(&"a".parse().unwrap()));
         assert!(book.apply(agent(), Source::Agent, &update("a", 0, 4, TaskState::Failed)).is_empty());
         assert!(book.report(agent(), &report("a", &[(4, TaskState::Failed)]), 2).is_empty());
+    }
+
+    #[test]
+    fn news_about_a_part_of_a_run_keeps_what_those_tasks_used() {
+        let mut book = Book::default();
+        book.add(&launch("a", 3), agent(), 1);
+        book.apply(agent(), Source::Agent, &update("a", 1, 1, TaskState::Failed));
+        let used = |fuel| holm_model::Usage { fuel, ..Default::default() };
+        let usages = Usages::new([1, 2, 3].map(used));
+        let news = book.apply(agent(), Source::Agent, &Update { usages, ..update("a", 0, 3, TaskState::Finished) });
+        assert_eq!(shown(&news), ["10..11 FINISHED", "12..13 FINISHED"]);
+        let fuel: Vec<_> = news.iter().flat_map(TaskUpdate::usage_of_each).map(|usage| usage.fuel).collect();
+        assert_eq!(fuel, [1, 3]);
+        assert_eq!(news[1].one_by_one()[0].status.usage, used(3));
     }
 
     #[test]

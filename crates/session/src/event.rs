@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holm_model::{
     AgentId, BatchId, Call, Epoch, FrameworkId, Offer, OfferId, RunnerId, SchedulerEvent, Secret, Subscribe, TaskId,
-    TaskRange, TaskStatus,
+    TaskRange, TaskStatus, Usage, Usages,
 };
 
 /// What makes a framework itself: with it, and only with it, the framework can come back and find its tasks.
@@ -97,14 +97,41 @@ pub struct TaskUpdate {
     pub batch: BatchId,
     /// The tasks of it that are concerned.
     pub tasks: TaskRange,
-    /// What they entered.
+    /// What they entered. Its usage is that of each of them, unless `usages` has entries.
     pub status: TaskStatus,
+    /// What each of them used, where they differ.
+    pub usages: Usages,
 }
 
 impl TaskUpdate {
     /// How many tasks are concerned.
     pub const fn count(&self) -> u32 {
         self.tasks.count()
+    }
+
+    /// What all of them used together; of memory the most that any of them did.
+    pub fn total(&self) -> Usage {
+        self.usages.total(&self.status, self.count())
+    }
+
+    /// What each of them used, in the order of their indices.
+    pub fn usage_of_each(&self) -> impl Iterator<Item = Usage> {
+        (0..self.count() as usize).map(|offset| self.usages.of(offset, &self.status))
+    }
+
+    /// The same as one update per task, for those who look at tasks one by one.
+    pub fn one_by_one(&self) -> Vec<TaskUpdate> {
+        let one = |(offset, usage)| TaskUpdate {
+            agent: self.agent,
+            batch: self.batch.clone(),
+            tasks: match self.tasks {
+                TaskRange::Single => TaskRange::Single,
+                TaskRange::Array { first, .. } => TaskRange::Array { first: first.saturating_add(offset), count: 1 },
+            },
+            status: TaskStatus { usage, ..self.status.clone() },
+            usages: Usages::default(),
+        };
+        (0u32..).zip(self.usage_of_each()).map(one).collect()
     }
 
     /// The ids of the tasks concerned.

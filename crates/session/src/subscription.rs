@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holm_model::{
     AgentId, BatchId, BatchReport, Call, Epoch, FrameworkId, FrameworkInfo, Incarnation, Launch, LaunchError,
     MAX_MESSAGE_BYTES, Offer, OfferId, Reason, Refusal, Role, SchedulerEvent, Secret, Source, Subscribe, TaskState,
-    TaskStatus, Update,
+    TaskStatus, Update, Usages,
 };
 
 use crate::backoff::Backoff;
@@ -461,7 +461,7 @@ impl Subscription {
 }
 
 fn unlaunched(launch: &Launch, status: TaskStatus) -> TaskUpdate {
-    TaskUpdate { agent: None, batch: launch.id.clone(), tasks: launch.tasks, status }
+    TaskUpdate { agent: None, batch: launch.id.clone(), tasks: launch.tasks, status, usages: Usages::default() }
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

@@ -305,7 +305,7 @@ fn show_report(f: &mut fmt::Formatter<'_>, batch: &holm_model::BatchReport) -> f
 }
 
 fn show_update(f: &mut fmt::Formatter<'_>, update: &holm_model::Update) -> fmt::Result {
-    let holm_model::Update { sequence, batch, first, count, status } = update;
+    let holm_model::Update { sequence, batch, first, count, status, usages: _ } = update;
     write!(f, " #{sequence} {batch} {first}+{count} {}", status.state)
 }
 
@@ -358,7 +358,7 @@ fn show_from_runner(f: &mut fmt::Formatter<'_>, message: &FromRunner) -> fmt::Re
         FromRunner::Reports(reports) => {
             f.write_str("reports")?;
             reports.iter().try_for_each(|report| {
-                let holm_model::RunnerReport { sequence, work, first, count, status } = report;
+                let holm_model::RunnerReport { sequence, work, first, count, status, usages: _ } = report;
                 write!(f, " #{sequence} {work} {first}+{count} {}", status.state)
             })
         }

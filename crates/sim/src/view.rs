@@ -79,11 +79,11 @@ impl View {
                 let key = (view.report.framework, view.report.id.clone(), view.agent);
                 self.launches.insert(key, LaunchState { view, statuses });
             }
-            Delta::TasksChanged { framework, batch, agent, first, count, status } => {
+            Delta::TasksChanged { framework, batch, agent, first, count, status, usages } => {
                 let Some(launch) = self.launches.get_mut(&(framework, batch.clone(), agent)) else {
                     return self.broken.push(format!("a change is of a known launch: {framework} {batch} on {agent}"));
                 };
-                for position in first..first.saturating_add(count) {
+                for (offset, position) in (first..first.saturating_add(count)).enumerate() {
                     let Some(old) = launch.statuses.get_mut(position as usize) else {
                         return self.broken.push(format!("a change stays in its launch: {batch} position {position}"));
                     };
@@ -91,7 +91,7 @@ impl View {
                         self.broken
                             .push(format!("only legal steps are published: {batch} position {position}: {error}"));
                     }
-                    *old = (*status).clone();
+                    *old = TaskStatus { usage: usages.of(offset, &status), ..(*status).clone() };
                 }
             }
             Delta::LaunchRemoved { framework, batch, agent } => {

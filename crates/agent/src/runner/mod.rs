@@ -56,12 +56,12 @@ impl Runner {
     pub fn new(options: RunnerOptions, now: Time) -> Runner {
         Runner {
             agent: AgentLink::Alone(now + options.recovery),
-            options,
             works: BTreeMap::new(),
-            reports: Reports::default(),
+            reports: Reports::new(options.report_window),
             early_kills: Vec::new(),
             deadlines: BTreeSet::new(),
             refill: BTreeSet::new(),
+            options,
             out: Vec::new(),
         }
     }
@@ -90,6 +90,17 @@ impl Runner {
         let fresh = self.reports.seal(self.agent == AgentLink::Connected);
         self.out.extend(fresh.into_iter().map(|page| RunnerEffect::ToAgent(FromRunner::Reports(page))));
         self.out.drain(..)
+    }
+
+    /// What is to be done about tasks, and what has been decided to say, without closing the reports: those go on collecting
+    /// until [`Runner::drain_effects`].
+    pub fn drain_decisions(&mut self) -> impl Iterator<Item = RunnerEffect> {
+        self.out.drain(..)
+    }
+
+    /// Whether [`Runner::drain_effects`] would bring reports.
+    pub fn wants_to_report(&self) -> bool {
+        self.agent == AgentLink::Connected && self.reports.has_unsent()
     }
 
     /// When [`RunnerEvent::Wake`] is next useful.
@@ -243,10 +254,9 @@ impl Runner {
     }
 
     fn report(&mut self, id: WorkId, first: u32, count: u32, status: TaskStatus) {
-        if self.reports.add(id, first, count, status)
-            && let Some(work) = self.works.get_mut(&id)
-        {
-            work.unacknowledged += 1;
+        self.reports.add(id, first, count, status);
+        if let Some(work) = self.works.get_mut(&id) {
+            work.unacknowledged += u64::from(count);
         }
     }
 

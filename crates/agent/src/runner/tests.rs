@@ -35,7 +35,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
-        let runner = Runner::new(RunnerOptions::new(RunnerId(4)), Time::ZERO);
+        Rig::with_window(usize::MAX)
+    }
+
+    fn with_window(report_window: usize) -> Rig {
+        let options = RunnerOptions { report_window, ..RunnerOptions::new(RunnerId(4)) };
+        let runner = Runner::new(options, Time::ZERO);
         let mut rig = Rig { runner, now: Time::ZERO, effects: Vec::new() };
         rig.event(RunnerEvent::AgentConnected);
         rig
@@ -118,6 +123,41 @@ fn ends_of_one_burst_share_a_message_and_neighbours_a_report() {
     rig.agent(ToRunner::Acknowledge { sequence: 1 });
     assert!(rig.has(|effect| matches!(effect, RunnerEffect::Forget { work: WORK })));
     assert!(rig.runner.work(WORK).is_none());
+}
+
+#[test]
+fn ends_in_any_order_share_a_report_and_keep_what_each_used() {
+    let mut rig = Rig::new();
+    rig.agent(launch(6, 6));
+    for position in [1, 0, 3, 2, 5] {
+        let mut status = TaskStatus::of(TaskState::Finished);
+        status.usage.fuel = 10 + u64::from(position);
+        rig.runner.handle(rig.now, RunnerEvent::Ended { work: WORK, position, status });
+    }
+    rig.event(RunnerEvent::Wake);
+    assert_eq!(rig.told(), ["1 [0+4] FINISHED", "2 [5+1] FINISHED"]);
+    let fuel: Vec<u64> = rig.reports()[0].usages.entries().iter().map(|usage| usage.fuel).collect();
+    assert_eq!(fuel, [10, 11, 12, 13]);
+    assert_eq!(rig.reports()[1].status.usage.fuel, 15);
+}
+
+#[test]
+fn what_happens_while_messages_are_under_way_shares_the_next_one() {
+    let mut rig = Rig::with_window(2);
+    rig.agent(launch(8, 8));
+    for position in 0..5 {
+        rig.ended(position, TaskState::Finished);
+    }
+    assert_eq!(rig.told(), ["1 [0+1] FINISHED", "2 [1+1] FINISHED"]);
+    rig.agent(ToRunner::Acknowledge { sequence: 1 });
+    assert_eq!(rig.told()[2..], ["3 [2+3] FINISHED"]);
+    rig.ended(5, TaskState::Finished);
+    assert!(!rig.runner.wants_to_report());
+    // A new connection owes nothing to the one before.
+    rig.event(RunnerEvent::AgentDisconnected);
+    rig.effects.clear();
+    rig.event(RunnerEvent::AgentConnected);
+    assert_eq!(rig.told(), ["2 [1+1] FINISHED", "3 [2+3] FINISHED", "4 [5+1] FINISHED"]);
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(crate) struct RunnerWork {
     pub(crate) spawned: u32,
     /// Tasks that are not over.
     pub(crate) left: u32,
-    /// Reports about it that the agent has not acknowledged.
+    /// Tasks, once for each state that they entered, whose report the agent has not acknowledged.
     pub(crate) unacknowledged: u64,
 }
 

@@ -1,6 +1,6 @@
 //! Taking, refusing, preparing and sending launches; the resource ledger; the status log.
 
-use holm_model::Reason;
+use holm_model::{Reason, Usage};
 
 use super::*;
 use crate::PrepareError;
@@ -243,6 +243,26 @@ fn a_log_over_its_bound_keeps_every_end_and_drops_what_is_history() {
     rig.register();
     let ends = rig.updates().iter().filter(|update| update.status.state == TaskState::Finished).count();
     assert_eq!(ends, 600);
+}
+
+#[test]
+fn what_each_task_used_is_kept_through_the_log_and_a_restart() {
+    let used = |fuel| Usage { fuel, ..Usage::default() };
+    let mut rig = Rig::registered();
+    rig.launch(launch("a", 4, 4));
+    rig.prepared(WORK);
+    rig.hello(RUNNER, &[]);
+    let both = |sequence, first, fuel| RunnerReport {
+        usages: Usages::new([used(fuel), used(fuel + 1)]),
+        ..report(sequence, WORK, first, 2, TaskState::Finished)
+    };
+    rig.reports(vec![both(1, 0, 1), both(2, 2, 3)]);
+    let update = rig.updates().remove(0);
+    assert_eq!((update.first, update.count), (0, 4));
+    assert_eq!(update.usages.entries(), [1, 2, 3, 4].map(used));
+    let mut again = Rig::recovered(rig.agent.snapshot(), options(), rig.now);
+    again.register();
+    assert_eq!(again.updates()[0].usages, update.usages);
 }
 
 #[test]

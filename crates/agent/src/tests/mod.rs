@@ -14,7 +14,7 @@ use std::time::Duration;
 use holm_model::{
     AgentId, AgentInfo, BatchReport, BootId, ClusterId, Epoch, FrameworkId, FromRunner, Launch, Prepared, Role,
     RunnerId, RunnerReport, Secret, TaskRange, TaskSpec, TaskState, TaskStatus, Time, ToAgent, ToMaster, ToRunner,
-    Update, WorkId,
+    Update, Usages, WorkId,
 };
 
 use crate::invariants::check_agent;
@@ -64,7 +64,7 @@ pub(super) fn launch_of(id: &str, count: u32, slots: u32, resources: &str) -> La
 }
 
 pub(super) fn report(sequence: u64, work: WorkId, first: u32, count: u32, state: TaskState) -> RunnerReport {
-    RunnerReport { sequence, work, first, count, status: TaskStatus::of(state) }
+    RunnerReport { sequence, work, first, count, status: TaskStatus::of(state), usages: Usages::default() }
 }
 
 /// An agent with everything it has said.
@@ -214,7 +214,7 @@ impl Rig {
     pub(super) fn told(&self) -> Vec<String> {
         let show = |update: &Update| {
             let reason = update.status.reason.map(|reason| format!(" {reason}")).unwrap_or_default();
-            let Update { sequence, batch, first, count, status } = update;
+            let Update { sequence, batch, first, count, status, usages: _ } = update;
             format!("{sequence} {batch}[{first}+{count}] {}{reason}", status.state)
         };
         self.updates().iter().map(show).collect()

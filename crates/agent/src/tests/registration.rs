@@ -146,7 +146,14 @@ fn a_large_report_comes_in_pages_that_each_fit() {
                 exit_code: Some(position as i32 + 1),
                 ..TaskStatus::of(TaskState::Failed)
             };
-            RunnerReport { sequence: number * 4096 + u64::from(position) + 1, work, first: position, count: 1, status }
+            RunnerReport {
+                sequence: number * 4096 + u64::from(position) + 1,
+                work,
+                first: position,
+                count: 1,
+                status,
+                usages: Usages::default(),
+            }
         });
         rig.reports(reports.collect());
     }

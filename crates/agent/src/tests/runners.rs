@@ -266,7 +266,7 @@ fn statuses_are_cut_to_what_a_runner_may_say() {
     let message: Arc<str> = "é".repeat(5000).into();
     let status =
         TaskStatus { reason: Some(Reason::AgentLost), message, attempt: 9, ..TaskStatus::of(TaskState::Failed) };
-    rig.reports(vec![RunnerReport { sequence: 1, work: WORK, first: 0, count: 1, status }]);
+    rig.reports(vec![RunnerReport { sequence: 1, work: WORK, first: 0, count: 1, status, usages: Usages::default() }]);
     let status = rig.updates()[0].status.clone();
     assert_eq!((status.message.len(), status.reason, status.attempt), (4096, Some(Reason::RunnerError), 0));
     assert_eq!(rig.agent.counters().clipped_statuses, 1);

@@ -132,7 +132,7 @@ impl Shell {
         ProcessIdentity::of_this_process().write(&dir).map_err(io("write its identity"))?;
         let listener = Listener::bind(&dir, sender).map_err(io("listen on its socket"))?;
         runtime.spawn(listener.run());
-        let core_options = RunnerOptions { runner: options.runner, recovery: options.recovery };
+        let core_options = RunnerOptions { recovery: options.recovery, ..RunnerOptions::new(options.runner) };
         Ok(Shell { core: Runner::new(core_options, boot_clock()), tasks, happenings, guests, agent: None, dir })
     }
 

@@ -244,6 +244,23 @@ fn a_hostile_agent_is_cut_off_or_ignored() {
 }
 
 #[test]
+fn what_each_task_used_reaches_the_framework_and_its_reports() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus:4;mem:8GiB");
+    let framework = cluster.framework("a");
+    cluster.launch(framework, vec![array("x", 3, 2, "cpus:1;mem:1GiB")]);
+    let used = |fuel| Usage { fuel, ..Usage::default() };
+    let usages = Usages::new([used(7), used(8)]);
+    cluster.updates(agent, framework.id, vec![Update { usages, ..update(1, "x", 0, 2, TaskState::Finished) }]);
+    let (_, heard) = cluster.heard(framework).pop().unwrap();
+    assert_eq!(heard.usages.entries(), [used(7), used(8)]);
+    let back = cluster.resubscribe(framework, info(&["dev"]));
+    let (_, batches, _) = cluster.tasks(back).pop().unwrap();
+    let fuel: Vec<_> = batches[0].runs.iter().map(|run| (run.count, run.status.usage.fuel)).collect();
+    assert_eq!(fuel, [(1, 7), (1, 8), (1, 0)]);
+}
+
+#[test]
 fn ends_do_not_change_and_positions_beyond_the_launch_do_not_count() {
     let mut cluster = Cluster::new();
     let agent = cluster.agent("cpus:4;mem:8GiB");

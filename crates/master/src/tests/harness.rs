@@ -66,7 +66,8 @@ pub(crate) fn array(id: &str, count: u32, slots: u32, shape: &str) -> Launch {
 }
 
 pub(crate) fn update(sequence: u64, batch: &str, first: u32, count: u32, state: TaskState) -> Update {
-    Update { sequence, batch: batch.parse().unwrap(), first, count, status: TaskStatus::of(state) }
+    let (batch, status) = (batch.parse().unwrap(), TaskStatus::of(state));
+    Update { sequence, batch, first, count, status, usages: Usages::default() }
 }
 
 pub(crate) fn info(roles: &[&str]) -> FrameworkInfo {

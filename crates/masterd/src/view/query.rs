@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use holm_master::{AgentPhase, FrameworkPhase};
-use holm_model::{AgentId, FrameworkId, OfferId, Resources, Role, TaskId, TaskState};
+use holm_model::{AgentId, FrameworkId, OfferId, Resources, Role, TaskId, TaskState, TaskStatus};
 use holm_proto::{resources, status, v1};
 use tonic::Status;
 
@@ -278,7 +278,7 @@ pub(crate) fn task_summary(launch: &LaunchEntry, position: usize) -> v1::TaskSum
         task_id: launch.task_id(position).to_string(),
         role: launch.role.to_string(),
         agent_id: launch.agent.to_string(),
-        status: Some((&*task.status).into()),
+        status: Some((&TaskStatus { usage: task.usage, ..(*task.status).clone() }).into()),
         module: launch.module.to_string(),
         resources: view_of(&launch.shape),
         launched_unix_micros: launch.launched_at,

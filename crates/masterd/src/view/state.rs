@@ -1,12 +1,13 @@
 //! The folded state and how each change alters it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use holm_master::{AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
 use holm_model::{
     AgentId, BatchId, BatchReport, Digest, FrameworkId, Offer, OfferId, Resources, Role, TaskId, TaskRange, TaskState,
-    TaskStatus,
+    TaskStatus, Usage, Usages,
 };
 
 use super::changes::{Change, Changes};
@@ -46,7 +47,9 @@ pub(crate) struct OfferEntry {
 /// One task.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskEntry {
+    /// Shared with its neighbours; its usage does not count.
     pub(crate) status: Arc<TaskStatus>,
+    pub(crate) usage: Usage,
     /// In microseconds of Unix time; 0 when it has not happened or was not seen.
     pub(crate) started_at: u64,
     /// Likewise.
@@ -143,9 +146,9 @@ impl State {
             Delta::FrameworkChanged(view) => self.change_framework(view, now),
             Delta::FrameworkRemoved(id) => self.remove_framework(id),
             Delta::LaunchAdded(view) => self.add_launch(view, now),
-            Delta::TasksChanged { framework, batch, agent, first, count, status } => {
+            Delta::TasksChanged { framework, batch, agent, first, count, status, usages } => {
                 if let Some(serial) = self.current.get(&(framework, batch, agent)).copied() {
-                    self.change_tasks(serial, first, count, &status, now);
+                    self.change_tasks(serial, first..first.saturating_add(count), (&status, &usages), now);
                     metrics.tasks_entered(&status, u64::from(count));
                 }
             }
@@ -251,22 +254,32 @@ impl State {
         }
     }
 
-    fn change_tasks(&mut self, serial: u64, first: u32, count: u32, status: &Arc<TaskStatus>, now: u64) {
+    fn change_tasks(
+        &mut self,
+        serial: u64,
+        positions: Range<u32>,
+        (status, usages): (&Arc<TaskStatus>, &Usages),
+        now: u64,
+    ) {
         let State { agents, frameworks, counts, launches, changes, .. } = self;
         let Some(launch) = launches.get_mut(&serial) else { return };
         let mut agent = agents.get_mut(&launch.agent).map(|agent| &mut agent.counts);
         let mut framework = frameworks.get_mut(&launch.framework).map(|framework| &mut framework.counts);
-        for task in launch.tasks.iter_mut().skip(first as usize).take(count as usize) {
+        let ends = status.state.is_terminal();
+        let concerned = launch.tasks.iter_mut().skip(positions.start as usize).take(positions.len());
+        for (offset, task) in concerned.enumerate() {
             let before = task.status.state;
             for counts in [Some(&mut *counts), agent.as_deref_mut(), framework.as_deref_mut()].into_iter().flatten() {
                 counts.remove(before, 1);
                 counts.add(status.state, 1);
             }
-            launch.ended += u32::from(status.state.is_terminal());
+            launch.ended += u32::from(ends);
             launch.ended -= u32::from(before.is_terminal());
             task.status = status.clone();
+            task.usage = usages.of(offset, status);
             note_times(task, now);
         }
+        let (first, count) = (positions.start, positions.end - positions.start);
         changes.push(Change::Tasks { serial, first, count });
     }
 
@@ -300,8 +313,8 @@ fn note_times(task: &mut TaskEntry, now: u64) {
     }
     if task.status.state.is_terminal() && task.ended_at == 0 {
         task.ended_at = now;
-        if task.started_at == 0 && task.status.usage.run.as_micros() > 0 {
-            let run = u64::try_from(task.status.usage.run.as_micros()).unwrap_or(u64::MAX);
+        if task.started_at == 0 && task.usage.run.as_micros() > 0 {
+            let run = u64::try_from(task.usage.run.as_micros()).unwrap_or(u64::MAX);
             task.started_at = now.saturating_sub(run);
         }
     }
@@ -312,7 +325,7 @@ fn entry_of(report: BatchReport, agent: AgentId, name: Arc<str>, launched_at: u6
     let mut tasks = Vec::with_capacity(range.count() as usize);
     for run in runs {
         let status = Arc::new(run.status);
-        let mut task = TaskEntry { status, started_at: 0, ended_at: 0 };
+        let mut task = TaskEntry { usage: status.usage, status, started_at: 0, ended_at: 0 };
         note_times(&mut task, now);
         tasks.extend(std::iter::repeat_n(task, run.count as usize));
     }

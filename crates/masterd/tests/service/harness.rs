@@ -195,7 +195,7 @@ fn pump(
 
 pub(crate) fn update(sequence: u64, batch: &str, state: v1::TaskState) -> v1::Update {
     let status = v1::TaskStatus { state: state.into(), usage: Some(v1::Usage::default()), ..Default::default() };
-    v1::Update { sequence, batch_id: batch.to_owned(), first: 0, count: 1, status: Some(status) }
+    v1::Update { sequence, batch_id: batch.to_owned(), first: 0, count: 1, status: Some(status), usages: None }
 }
 
 /// A framework that does nothing unasked.

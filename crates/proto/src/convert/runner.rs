@@ -10,7 +10,7 @@ use holm_model::{
 use super::error::At;
 use super::events::SOFTWARE;
 use super::field::{at_most, bounded, decoded, list, message_bytes, micros, parsed};
-use super::status::check_positions;
+use super::status::{check_positions, decode_usages, usages_to_wire};
 use super::{ConvertError, Decode, Problem};
 use crate::RUNNER_PROTOCOL;
 use crate::limits::{MAX_DIRECTORIES, MAX_ITEMS, MAX_PATH_BYTES, MAX_PENDING};
@@ -169,6 +169,7 @@ impl From<&RunnerReport> for wire::Report {
             first: report.first,
             count: report.count,
             status: Some((&report.status).into()),
+            usages: usages_to_wire(&report.usages),
         }
     }
 }
@@ -176,12 +177,15 @@ impl From<&RunnerReport> for wire::Report {
 impl Decode<wire::Report> for RunnerReport {
     fn decode(wire: wire::Report, at: &At<'_>) -> Result<RunnerReport, ConvertError> {
         check_positions(wire.first, wire.count, MAX_BATCH_TASKS, at)?;
+        let mut status = decoded(wire.status, &at.field("status"))?;
+        let usages = decode_usages(wire.usages, wire.count, &mut status, &at.field("usages"))?;
         Ok(RunnerReport {
             sequence: wire.sequence,
             work: WorkId(wire.work),
             first: wire.first,
             count: wire.count,
-            status: decoded(wire.status, &at.field("status"))?,
+            status,
+            usages,
         })
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use holm_model::{
-    BatchReport, MAX_BATCH_TASKS, Reason, Resources, Source, StatusRun, TaskRange, TaskState, TaskStatus, Update, Usage,
+    BatchReport, MAX_BATCH_TASKS, Reason, Resources, Source, StatusRun, TaskRange, TaskState, TaskStatus, Update,
+    Usage, Usages,
 };
 
 use super::error::At;
@@ -159,6 +160,77 @@ impl Decode<wire::TaskStatus> for TaskStatus {
     }
 }
 
+/// The usages of a run as columns; none when its status says it for all.
+pub(super) fn usages_to_wire(usages: &Usages) -> Option<wire::Usages> {
+    let entries = usages.entries();
+    let column = |of: fn(&Usage) -> u64| {
+        let first = entries.first().map_or(0, of);
+        match entries.iter().all(|usage| of(usage) == first) {
+            true if first == 0 => Vec::new(),
+            true => vec![first],
+            false => entries.iter().map(of).collect(),
+        }
+    };
+    (!entries.is_empty()).then(|| wire::Usages {
+        cpu_micros: column(|usage| micros(usage.cpu)),
+        fuel: column(|usage| usage.fuel),
+        peak_memory_bytes: column(|usage| usage.peak_memory),
+        queued_micros: column(|usage| micros(usage.queued)),
+        run_micros: column(|usage| micros(usage.run)),
+        output_bytes: column(|usage| usage.output_bytes),
+        network_refusals: column(|usage| usage.network_refusals),
+        requests: column(|usage| usage.requests),
+        failed_requests: column(|usage| usage.failed_requests),
+    })
+}
+
+/// Reads the columns of a run of `count` tasks. What is the same for all of them goes into the status; nothing is made larger
+/// than it came.
+pub(super) fn decode_usages(
+    wire: Option<wire::Usages>,
+    count: u32,
+    status: &mut TaskStatus,
+    at: &At<'_>,
+) -> Result<Usages, ConvertError> {
+    let Some(wire) = wire else { return Ok(Usages::default()) };
+    let columns = [
+        ("cpu_micros", &wire.cpu_micros),
+        ("fuel", &wire.fuel),
+        ("peak_memory_bytes", &wire.peak_memory_bytes),
+        ("queued_micros", &wire.queued_micros),
+        ("run_micros", &wire.run_micros),
+        ("output_bytes", &wire.output_bytes),
+        ("network_refusals", &wire.network_refusals),
+        ("requests", &wire.requests),
+        ("failed_requests", &wire.failed_requests),
+    ];
+    for (name, column) in columns {
+        if column.len() > 1 && column.len() as u64 != u64::from(count) {
+            let why = format_args!("{} numbers for {count} tasks; it needs none, 1 or {count}", column.len());
+            return Err(at.field(name).invalid(why));
+        }
+    }
+    let longest = columns.iter().map(|(_, column)| column.len()).max().unwrap_or(0).max(1);
+    let value = |column: &[u64], index: usize| match column {
+        [] => 0,
+        [all] => *all,
+        each => each[index],
+    };
+    let usage = |index| Usage {
+        cpu: Duration::from_micros(value(&wire.cpu_micros, index)),
+        fuel: value(&wire.fuel, index),
+        peak_memory: value(&wire.peak_memory_bytes, index),
+        queued: Duration::from_micros(value(&wire.queued_micros, index)),
+        run: Duration::from_micros(value(&wire.run_micros, index)),
+        output_bytes: value(&wire.output_bytes, index),
+        network_refusals: value(&wire.network_refusals, index),
+        requests: value(&wire.requests, index),
+        failed_requests: value(&wire.failed_requests, index),
+    };
+    let each: Vec<Usage> = (0..longest).map(usage).collect();
+    Ok(Usages::fold(status, &each))
+}
+
 impl From<&Update> for wire::Update {
     fn from(update: &Update) -> wire::Update {
         wire::Update {
@@ -167,6 +239,7 @@ impl From<&Update> for wire::Update {
             first: update.first,
             count: update.count,
             status: Some((&update.status).into()),
+            usages: usages_to_wire(&update.usages),
         }
     }
 }
@@ -174,12 +247,15 @@ impl From<&Update> for wire::Update {
 impl Decode<wire::Update> for Update {
     fn decode(wire: wire::Update, at: &At<'_>) -> Result<Update, ConvertError> {
         check_positions(wire.first, wire.count, u32::MAX, at)?;
+        let mut status = decoded(wire.status, &at.field("status"))?;
+        let usages = decode_usages(wire.usages, wire.count, &mut status, &at.field("usages"))?;
         Ok(Update {
             sequence: wire.sequence,
             batch: parsed(&wire.batch_id, &at.field("batch_id"))?,
             first: wire.first,
             count: wire.count,
-            status: decoded(wire.status, &at.field("status"))?,
+            status,
+            usages,
         })
     }
 }

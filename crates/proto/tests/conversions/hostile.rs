@@ -178,7 +178,12 @@ fn an_agent_cannot_report_tasks_that_no_launch_can_have() {
         "updates.updates[0].count: 4294967296 is over the limit of 4096"
     );
     assert_eq!(refused(v1::Update { count: 0, ..good.clone() }), "updates.updates[0].count: 0 tasks; it needs 1");
-    assert_eq!(refused(v1::Update { status: None, ..good }), "updates.updates[0].status: is required");
+    assert_eq!(refused(v1::Update { status: None, ..good.clone() }), "updates.updates[0].status: is required");
+    let usages = v1::Usages { fuel: vec![1, 2], ..Default::default() };
+    assert_eq!(
+        refused(v1::Update { usages: Some(usages), ..good }),
+        "updates.updates[0].usages.fuel: 2 numbers for 3 tasks; it needs none, 1 or 3"
+    );
 }
 
 #[test]
@@ -196,7 +201,7 @@ fn a_report_covers_its_tasks_exactly() {
 
 #[test]
 fn a_runner_cannot_report_tasks_that_no_launch_can_have() {
-    let mut report = runner::v1::Report { sequence: 1, work: 1, first: 4096, count: 1, status: None };
+    let mut report = runner::v1::Report { sequence: 1, work: 1, first: 4096, count: 1, status: None, usages: None };
     report.status = Some((&samples::statuses()[0]).into());
     let reports = runner::v1::Reports { reports: vec![report] };
     let wire = runner::v1::FromRunner { message: Some(runner::v1::from_runner::Message::Reports(reports)) };

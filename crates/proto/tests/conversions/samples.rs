@@ -99,6 +99,12 @@ pub(crate) fn usage() -> Usage {
     }
 }
 
+/// Of three tasks that differ in some ways and not in others.
+pub(crate) fn usages() -> Usages {
+    let used = |fuel| Usage { fuel, output_bytes: 0, run: Duration::from_micros(fuel * 1_000_000), ..usage() };
+    Usages::new([1, 2, u64::from(u32::MAX)].map(used))
+}
+
 pub(crate) const STATES: [TaskState; 10] = [
     TaskState::Staging,
     TaskState::Running,
@@ -125,8 +131,14 @@ pub(crate) fn statuses() -> Vec<TaskStatus> {
 }
 
 pub(crate) fn updates() -> Vec<Update> {
-    let update = |(at, status)| Update { sequence: at, batch: "tiles.1".parse().unwrap(), first: 7, count: 3, status };
-    (0..).zip(statuses()).map(update).collect()
+    let update = |(sequence, status)| {
+        let batch = "tiles.1".parse().unwrap();
+        Update { sequence, batch, first: 7, count: 3, status, usages: Usages::default() }
+    };
+    let mut updates: Vec<_> = (0..).zip(statuses()).map(update).collect();
+    let each = Update { usages: usages(), status: TaskStatus::of(TaskState::Finished), ..updates[0].clone() };
+    updates.push(each);
+    updates
 }
 
 pub(crate) fn report() -> BatchReport {
@@ -306,10 +318,20 @@ pub(crate) fn to_runner() -> Vec<ToRunner> {
 }
 
 pub(crate) fn from_runner() -> Vec<FromRunner> {
-    let report = |(sequence, status)| RunnerReport { sequence, work: WorkId(2), first: 4095, count: 1, status };
+    let report = |(sequence, status)| RunnerReport {
+        sequence,
+        work: WorkId(2),
+        first: 4095,
+        count: 1,
+        status,
+        usages: Usages::default(),
+    };
+    let mut reports: Vec<_> = (1..).zip(statuses()).map(report).collect();
+    let status = TaskStatus::of(TaskState::Finished);
+    reports.push(RunnerReport { first: 7, count: 3, status, usages: usages(), ..reports[0].clone() });
     vec![
         FromRunner::Hello { runner: RunnerId(1), works: vec![WorkId(1), WorkId(2)] },
-        FromRunner::Reports((1..).zip(statuses()).map(report).collect()),
+        FromRunner::Reports(reports),
         FromRunner::Message { work: WorkId(1), position: 2, data: [1][..].into() },
     ]
 }

@@ -10,7 +10,7 @@ fn chatty(state: TaskState) -> TaskStatus {
 }
 
 fn update(sequence: u64, status: TaskStatus) -> Update {
-    Update { sequence, batch: "a".parse().unwrap(), first: 0, count: 1, status }
+    Update { sequence, batch: "a".parse().unwrap(), first: 0, count: 1, status, usages: Usages::default() }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_model::{
     Amount, Epoch, FrameworkId, Offer, Quantity, Ranges, Reason, ResourceName, Resources, RunnerId, TaskRange,
-    TaskState, TaskStatus, Usage,
+    TaskState, TaskStatus, Usage, Usages,
 };
 
 use super::wit;
@@ -81,6 +81,7 @@ fn update(update: wit::TaskUpdate) -> Result<TaskUpdate, String> {
         batch: parse(&update.launch)?,
         tasks,
         status: status(update.status),
+        usages: Usages::default(),
     })
 }
 

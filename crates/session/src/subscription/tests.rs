@@ -83,6 +83,7 @@ fn updates(source: Source, entries: &[(u64, &str, TaskState)]) -> Input {
         first: 0,
         count: 1,
         status: TaskStatus::of(*state),
+        usages: Usages::default(),
     };
     let updates = entries.iter().map(entry).collect();
     Input::FromMaster(SchedulerEvent::Updates { agent: agent(1), incarnation: Incarnation(1), source, updates })
@@ -501,7 +502,7 @@ mod histories {
             *state = if end { TaskState::Finished } else { TaskState::Running };
             host.sequence += 1;
             let status = TaskStatus::of(*state);
-            let update = Update { sequence: host.sequence, batch, first, count: 1, status };
+            let update = Update { sequence: host.sequence, batch, first, count: 1, status, usages: Usages::default() };
             host.log.push(update.clone());
             let incarnation = Incarnation(host.incarnation);
             self.say(number, incarnation, Source::Agent, vec![update]);
@@ -519,7 +520,7 @@ mod histories {
             let old = std::mem::replace(host, Host { incarnation: incarnation.0, ..Host::default() });
             let gone = old.launches.into_iter().map(|(batch, (launch, _))| {
                 let status = TaskStatus::because(TaskState::Gone, Reason::AgentRestarted, "rebooted");
-                Update { sequence: 0, batch, first: 0, count: launch.tasks.count(), status }
+                Update { sequence: 0, batch, first: 0, count: launch.tasks.count(), status, usages: Usages::default() }
             });
             let gone = gone.collect();
             self.say(number, incarnation, Source::Master, gone);

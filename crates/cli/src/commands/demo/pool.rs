@@ -138,7 +138,7 @@ pub(super) fn part_of(agent: &Resources, parts: u64, mem: u64) -> Resources {
 
 #[cfg(test)]
 mod tests {
-    use holm_model::{AgentId, Call, Epoch, FrameworkId, OfferId};
+    use holm_model::{AgentId, Call, Epoch, FrameworkId, OfferId, Usages};
     use holm_sdk::Intent;
 
     use super::*;
@@ -179,7 +179,13 @@ mod tests {
         let mut name = "a".to_owned();
         for number in 2..2 + u64::from(ATTEMPTS) - 1 {
             let status = TaskStatus::of(TaskState::Failed);
-            let update = TaskUpdate { agent: None, batch: name.parse().unwrap(), tasks: TaskRange::Single, status };
+            let update = TaskUpdate {
+                agent: None,
+                batch: name.parse().unwrap(),
+                tasks: TaskRange::Single,
+                status,
+                usages: Usages::default(),
+            };
             launched(&mut pool, Event::Updates(vec![update]));
             name = launched(&mut pool, offer(number, "cpus:1;mem:8GiB")).pop().unwrap();
         }
@@ -189,6 +195,7 @@ mod tests {
             batch: name.parse().unwrap(),
             tasks: TaskRange::Single,
             status: TaskStatus::of(TaskState::Failed),
+            usages: Usages::default(),
         };
         launched(&mut pool, Event::Updates(vec![update]));
         assert_eq!(done.try_recv().unwrap().name, "a");

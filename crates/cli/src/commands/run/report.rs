@@ -36,9 +36,9 @@ struct EndLine<'a> {
 
 /// One line of JSON for each task of an update.
 pub(super) fn json_lines(update: &TaskUpdate) -> Vec<u8> {
-    let TaskStatus { state, reason, message, exit_code, usage, attempt: _ } = &update.status;
+    let TaskStatus { state, reason, message, exit_code, usage: _, attempt: _ } = &update.status;
     let mut lines = Vec::new();
-    for task in update.task_ids() {
+    for (task, usage) in update.task_ids().zip(update.usage_of_each()) {
         let line = EndLine {
             task_id: task.to_string(),
             agent_id: update.agent.map(|agent| agent.to_string()),
@@ -82,11 +82,11 @@ impl Report {
     pub(super) fn add(&mut self, update: &TaskUpdate, name: &str, interrupted: bool) {
         let (count, status) = (update.count(), &update.status);
         self.ended += count;
-        self.fuel = self.fuel.saturating_add(status.usage.fuel.saturating_mul(count.into()));
-        self.cpu = self.cpu.saturating_add(status.usage.cpu.saturating_mul(count));
-        if has_output_end(status) {
-            self.with_output += u64::from(count);
-        }
+        let total = update.total();
+        self.fuel = self.fuel.saturating_add(total.fuel);
+        self.cpu = self.cpu.saturating_add(total.cpu);
+        let with_output = update.usage_of_each().filter(|usage| has_output_end(status, usage)).count();
+        self.with_output += with_output as u64;
         if status.state == TaskState::Finished {
             self.finished += count;
         } else {
@@ -180,13 +180,13 @@ impl Report {
     }
 }
 
-/// Whether the runner says when all output of a task that ended like this has been given.
-fn has_output_end(status: &TaskStatus) -> bool {
+/// Whether the runner says when all output of a task that ended like this, having used that, has been given.
+fn has_output_end(status: &TaskStatus, usage: &Usage) -> bool {
     use Reason::{Deadline, DiskLimit, ExitCode, Fuel, MemoryLimit, Trap};
     match (status.state, status.reason) {
         (TaskState::Finished, _) => true,
         (TaskState::Failed, Some(ExitCode | Trap | Fuel | MemoryLimit | DiskLimit | Deadline)) => true,
-        (TaskState::Killed, _) => !status.usage.run.is_zero(),
+        (TaskState::Killed, _) => !usage.run.is_zero(),
         _ => false,
     }
 }
@@ -197,12 +197,12 @@ fn low_byte(code: i32) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use holm_model::TaskRange;
+    use holm_model::{TaskRange, Usages};
 
     use super::*;
 
     fn ended(tasks: TaskRange, status: TaskStatus) -> TaskUpdate {
-        TaskUpdate { agent: None, batch: "job".parse().unwrap(), tasks, status }
+        TaskUpdate { agent: None, batch: "job".parse().unwrap(), tasks, status, usages: Usages::default() }
     }
 
     fn code(status: TaskStatus) -> u8 {

@@ -277,7 +277,7 @@ impl RunScheduler {
         if !state.is_terminal() {
             return served.into_iter().for_each(|served| self.tell(Notice::News(served)));
         }
-        let run = update.status.usage.run;
+        let run = update.total().run / update.count().max(1);
         if !run.is_zero() {
             self.pace.ended(update.count(), run);
         }

@@ -1,7 +1,7 @@
 //! What the fold of changes shows.
 
 use holm_master::{AgentPhase, FrameworkPhase};
-use holm_model::{AgentInfo, Capabilities, Epoch, FrameworkInfo, Incarnation, Reason, StatusRun};
+use holm_model::{AgentInfo, Capabilities, Epoch, FrameworkInfo, Incarnation, Reason, StatusRun, Usages};
 use holm_proto::v1;
 
 use super::*;
@@ -71,7 +71,7 @@ impl Fold {
 
     fn enter(&mut self, id: &str, first: u32, count: u32, status: TaskStatus) {
         let (framework, batch, agent, status) = (FRAMEWORK, id.parse().unwrap(), AGENT, Arc::new(status));
-        self.apply(Delta::TasksChanged { framework, batch, agent, first, count, status });
+        self.apply(Delta::TasksChanged { framework, batch, agent, first, count, status, usages: Usages::default() });
     }
 
     fn end(&mut self, id: &str) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap as Map;
 
-use holm_model::{Call, Epoch, TaskStatus};
+use holm_model::{Call, Epoch, TaskStatus, Usages};
 use holm_sdk::Intent;
 
 use super::*;
@@ -54,7 +54,8 @@ impl Bench {
     }
 
     fn end(&mut self, batch: &str, tasks: TaskRange, status: TaskStatus) -> Vec<Intent> {
-        let update = TaskUpdate { agent: None, batch: batch.parse().unwrap(), tasks, status };
+        let update =
+            TaskUpdate { agent: None, batch: batch.parse().unwrap(), tasks, status, usages: Usages::default() };
         self.handle(Event::Updates(vec![update]))
     }
 
