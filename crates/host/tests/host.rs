@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holm_host::{GuestError, HostError, Hosted, Options};
 use holm_sdk::model::{
-    AgentId, Call, Epoch, FrameworkId, Launch, Offer, OfferId, Reason, TaskState, TaskStatus, Usage,
+    AgentId, Call, Epoch, FrameworkId, Launch, Offer, OfferId, Reason, TaskState, TaskStatus, Usage, Usages,
 };
 use holm_sdk::{Calls, Configured, Event, Intent, Scheduler, TaskUpdate};
 
