@@ -227,7 +227,7 @@ impl Agent {
             );
             let status = TaskStatus { message: message.into(), ..TaskStatus::of(TaskState::Staging) };
             for (first, count) in work.runs_where(work.clip(0, u32::MAX), |state| state == TaskState::Staging) {
-                self.log(NewEntry { work: id, first, count, status: status.clone(), reporter: None });
+                self.log(NewEntry::own(id, first, count, status.clone()));
             }
         }
     }
