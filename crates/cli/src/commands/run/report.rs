@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use holm_model::{Reason, TaskId, TaskState, TaskStatus};
+use holm_model::{Reason, TaskId, TaskState, TaskStatus, Usage};
 use holm_sdk::TaskUpdate;
 use serde::Serialize;
 
