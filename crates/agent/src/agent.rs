@@ -114,6 +114,7 @@ impl Agent {
             AgentEvent::Disconnected { session } => self.disconnected(session),
             AgentEvent::FromMaster { session, message } => self.hear_master(session, message, now),
             AgentEvent::Prepared { work, result } => self.prepared(work, result, now),
+            AgentEvent::Delayed { work, message } => self.delayed(work, &message),
             AgentEvent::RunnerConnected { runner } => self.runner_connected(runner, now),
             AgentEvent::RunnerDisconnected { runner } => self.runner_disconnected(runner, now),
             AgentEvent::FromRunner { runner, message } => self.hear_runner(runner, message, now),

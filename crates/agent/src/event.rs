@@ -53,6 +53,14 @@ pub enum AgentEvent {
         /// What to run it with, or why it cannot run.
         result: Result<Prepared, PrepareError>,
     },
+    /// A preparation takes a while: its tasks stay STAGING, and their status says what they wait for. Ignored once the
+    /// work is prepared.
+    Delayed {
+        /// The work.
+        work: WorkId,
+        /// What it waits for, for people.
+        message: Arc<str>,
+    },
     /// A runner's socket is connected: a new runner's, or after a restart that of one of [`crate::Agent::runners`]. The
     /// runner's Hello follows as [`AgentEvent::FromRunner`].
     RunnerConnected {

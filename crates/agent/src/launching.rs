@@ -10,8 +10,9 @@ use holm_model::{
 use crate::agent::Agent;
 use crate::event::{AgentEffect, PrepareError};
 use crate::master_link::Link;
+use crate::options::MAX_STATUS_MESSAGE_BYTES;
 use crate::record::Record;
-use crate::work::{Stage, Step, Work};
+use crate::work::{Stage, Step, Work, cut};
 
 /// Runs of this many log entries over the bound pass between two compactions.
 const COMPACTION_STEP: usize = 1024;
@@ -181,6 +182,24 @@ impl Agent {
                 let state = if state == TaskState::Error { state } else { TaskState::Failed };
                 self.end_unsent(id, TaskStatus::because(state, reason, message));
             }
+        }
+    }
+
+    /// Says why a launch that is prepared still waits. Its tasks stay where they are.
+    pub(crate) fn delayed(&mut self, id: WorkId, message: &str) {
+        let Some(work) = self.durable.works.get(&id).filter(|work| matches!(work.stage, Stage::Preparing)) else {
+            return;
+        };
+        let message = cut(message, MAX_STATUS_MESSAGE_BYTES).into();
+        let status = TaskStatus { message, ..TaskStatus::of(TaskState::Staging) };
+        let unsaid = |position: u32| {
+            let known = work.status(position);
+            known.state == TaskState::Staging && *known != status
+        };
+        let positions: Vec<u32> = work.clip(0, u32::MAX).filter(|position| unsaid(*position)).collect();
+        for run in positions.chunk_by(|before, after| before + 1 == *after) {
+            let count = u32::try_from(run.len()).expect("a launch has at most 4096 tasks");
+            self.log(NewEntry { work: id, first: run[0], count, status: status.clone(), reporter: None });
         }
     }
 

@@ -14,7 +14,7 @@ use holm_model::{
     ToMaster, ToRunner, WorkId,
 };
 use holm_proto::agent;
-use holm_runtime::{Allocation, Engine, EngineError};
+use holm_runtime::{Allocation, CompileLimits, Engine, EngineError, EngineKind};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -25,7 +25,7 @@ use crate::control::{self, ControlEvent, Masters, Stream};
 use crate::grants::{AllowError, AllowedDirectories};
 use crate::machine::{boot_clock, boot_id, detect_resources, hostname};
 use crate::native::{NativeCache, WorkerCommand};
-use crate::prepare::Preparer;
+use crate::prepare::{Caches, Preparer};
 use crate::process::raise_open_files;
 use crate::runners::{RunnerCommand, Runners, runner_dir};
 use crate::sandbox;
@@ -72,10 +72,34 @@ pub struct Options {
     pub max_tasks: usize,
     /// Bytes of output kept by each runner.
     pub log_bytes: u64,
-    /// Bytes of blobs kept.
+    /// Bytes of blobs kept, and of native code.
     pub cache_bytes: u64,
+    /// How modules become native code.
+    pub compile: CompileOptions,
+    /// How guests run.
+    pub engine: EngineKind,
+    /// Whether runners reserve their tasks' memory in advance (fast) or map it when it is needed (small).
+    pub pooled: bool,
     /// Whether runners and their tasks go on when the agent is told to stop; otherwise they are ended.
     pub keep_runners: bool,
+}
+
+/// How an agent compiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileOptions {
+    /// Compilations at a time. With more than one, no framework has them all.
+    pub workers: usize,
+    /// What each may use.
+    pub limits: CompileLimits,
+    /// How long each may take.
+    pub wall: Duration,
+}
+
+impl Default for CompileOptions {
+    /// Two at a time, so that a module that takes long does not hold up all others; two minutes each.
+    fn default() -> CompileOptions {
+        CompileOptions { workers: 2, limits: CompileLimits::default(), wall: Duration::from_secs(120) }
+    }
 }
 
 /// Why an agent could not start or go on.
@@ -316,7 +340,7 @@ impl Daemon {
                     stream.refused();
                 }
             }
-            AgentEffect::Prepare { work, framework: _, launch } => self.prepare(work, launch),
+            AgentEffect::Prepare { work, framework, launch } => self.prepare(work, framework, launch),
             AgentEffect::Abandon { work } => {
                 if let Some(task) = self.preparing.remove(&work) {
                     task.abort();
@@ -357,10 +381,12 @@ impl Daemon {
         }
     }
 
-    fn prepare(&mut self, work: WorkId, launch: Launch) {
+    fn prepare(&mut self, work: WorkId, framework: FrameworkId, launch: Launch) {
         let (preparer, events) = (self.preparer.clone(), self.events.clone());
         let task = tokio::spawn(async move {
-            let result = preparer.prepare(work, &launch).await;
+            // With a full inbox the loop has more urgent things to do than to tell people why they wait.
+            let waits = |message| drop(events.try_send(AgentEvent::Delayed { work, message }));
+            let result = preparer.prepare(work, framework, &launch, &waits).await;
             let result = result.map_err(|error| PrepareError {
                 state: TaskState::Failed,
                 reason: error.reason,
@@ -437,7 +463,7 @@ impl Daemon {
 }
 
 fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
-    let mut attributes = crate::machine::detect_attributes();
+    let mut attributes = crate::machine::detect_attributes(options.engine);
     attributes.extend(options.attributes.clone());
     AgentInfo {
         hostname: hostname().into(),
@@ -451,12 +477,27 @@ fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
 }
 
 fn preparer(options: &Options, dir: &DataDir, source: MasterBlobs) -> Result<Preparer<MasterBlobs>, AgentError> {
+    let engine = Engine::of_kind(options.engine, Allocation::OnDemand)?;
+    let native = NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker_command(options));
     let blobs = Arc::new(BlobStore::open(&dir.below("blobs")?, MAX_BLOB_BYTES)?);
-    let worker = WorkerCommand { program: options.program.clone(), args: vec!["compile-worker".to_owned()] };
-    let engine = Engine::new(Allocation::OnDemand)?;
-    let native = NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker);
+    let caches = Caches { blobs, native, max_bytes: options.cache_bytes };
     let allowed = AllowedDirectories::new(&options.allow)?;
-    Ok(Preparer::new(blobs, native, allowed, &dir.below("works")?, options.cache_bytes, source))
+    Ok(Preparer::new(caches, options.compile.workers, allowed, &dir.below("works")?, source))
+}
+
+fn worker_command(options: &Options) -> WorkerCommand {
+    let CompileOptions { workers, limits, wall } = options.compile;
+    let CompileLimits { memory_bytes, cpu, native_bytes } = limits;
+    let settings = [
+        ("--engine", options.engine.to_string()),
+        ("--memory", memory_bytes.to_string()),
+        ("--cpu", format!("{}s", cpu.as_secs().max(1))),
+        ("--native", native_bytes.to_string()),
+    ];
+    let mut args = vec!["compile-worker".to_owned()];
+    args.extend(settings.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    WorkerCommand { program: options.program.clone(), args, threads: cores.div_ceil(workers.max(1)), limits, wall }
 }
 
 fn runner_command(options: &Options, resources: &Resources) -> RunnerCommand {
@@ -467,6 +508,8 @@ fn runner_command(options: &Options, resources: &Resources) -> RunnerCommand {
         threads,
         max_tasks: options.max_tasks,
         log_bytes: options.log_bytes,
+        engine: options.engine,
+        pooled: options.pooled,
     }
 }
 
@@ -476,6 +519,7 @@ fn name_of(event: &AgentEvent) -> &'static str {
         AgentEvent::Disconnected { .. } => "disconnected",
         AgentEvent::FromMaster { .. } => "from_master",
         AgentEvent::Prepared { .. } => "prepared",
+        AgentEvent::Delayed { .. } => "delayed",
         AgentEvent::RunnerConnected { .. } => "runner_connected",
         AgentEvent::RunnerDisconnected { .. } => "runner_disconnected",
         AgentEvent::FromRunner { .. } => "from_runner",

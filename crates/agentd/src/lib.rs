@@ -5,7 +5,7 @@
 //! | `daemon.rs` | the agent's loop: events in, effects out |
 //! | `control.rs` | the control stream to whichever master leads |
 //! | `bulk.rs`, `answer.rs` | logs and sandbox files for those who ask; blobs for the agent |
-//! | `prepare.rs`, `native.rs`, `grants.rs` | from a launch to something that can run |
+//! | `prepare.rs`, `flights.rs`, `turns.rs`, `native.rs`, `grants.rs` | from a launch to something that can run |
 //! | `checkpoint.rs` | what survives the agent's death |
 //! | `runners.rs` | starting, finding again and ending runner processes |
 //! | `runner/` | the runner process: the run queue, sandboxes, output |
@@ -16,6 +16,7 @@ mod bulk;
 mod checkpoint;
 mod control;
 mod daemon;
+mod flights;
 mod grants;
 mod link;
 mod log;
@@ -26,9 +27,10 @@ mod process;
 pub mod runner;
 mod runners;
 mod sandbox;
+mod turns;
 
-pub use daemon::{AgentError, Options, run};
+pub use daemon::{AgentError, CompileOptions, Options, run};
 pub use grants::AllowError;
 /// The whole of a compile worker's work: see [`runner`] for the other process that an agent starts.
-pub use holm_runtime::compile_worker_main;
+pub use holm_runtime::{CompileLimits, EngineKind, WorkerOptions, compile_worker_main};
 pub use machine::{boot_clock, detect_attributes, detect_resources, divide, hostname};

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use holm_model::{Amount, Attributes, BootId, Quantity, Ranges, ResourceName, Resources};
+use holm_runtime::{EngineKind, WASMTIME_VERSION, cpu_features};
 
 /// Kept back for the agent, its runners' overhead and the system: a tenth, within these bounds.
 const MEMORY_RESERVE_MIN: u64 = 128 << 20;
@@ -50,10 +51,26 @@ pub fn divide(detected: &Resources, agents: u32) -> Vec<Resources> {
     (0..share).map(part).collect()
 }
 
-/// Facts about the machine that every agent states: `arch`, `os`, `hostname`.
-pub fn detect_attributes() -> Attributes {
+/// Facts about the machine that every agent states, for frameworks to choose by:
+///
+/// | name | value |
+/// |---|---|
+/// | `arch`, `os`, `hostname` | `x86_64`, `linux`, the host's name |
+/// | `cpu_features` | those that compiled guests make use of, such as `avx,avx2,fma`; `none` if there are none |
+/// | `engine` | `native`, or `pulley` where guests are interpreted |
+/// | `wasmtime` | the exact version that runs guests, for draining agents by version |
+pub fn detect_attributes(engine: EngineKind) -> Attributes {
     let fact = |name: &str, value: &str| (name.into(), value.into());
-    [fact("arch", std::env::consts::ARCH), fact("os", std::env::consts::OS), fact("hostname", &hostname())].into()
+    let features = cpu_features().join(",");
+    [
+        fact("arch", std::env::consts::ARCH),
+        fact("os", std::env::consts::OS),
+        fact("hostname", &hostname()),
+        fact("cpu_features", if features.is_empty() { "none" } else { &features }),
+        fact("engine", engine.as_str()),
+        fact("wasmtime", WASMTIME_VERSION),
+    ]
+    .into()
 }
 
 /// The host's name.

@@ -11,18 +11,14 @@ use std::time::{Duration, SystemTime};
 
 use holm_datadir::digest_of_file;
 use holm_model::{Digest, Reason};
-use holm_runtime::{ModuleKind, Verdict};
-use tokio::process::Command;
-use tokio::sync::Semaphore;
+use holm_runtime::{COMPILE_STACK_BYTES, CompileLimits, ModuleKind, Verdict};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 
-/// Longest time one compilation may take.
-pub(crate) const COMPILE_WALL_LIMIT: Duration = Duration::from_secs(120);
-/// Compilations at a time: more than one, so that a module that takes long does not hold up all others.
-const WORKERS: usize = 2;
 /// Native code used within this time is not evicted: a runner may be about to load it.
 const EVICTION_AGE: Duration = Duration::from_secs(60);
-/// Longest verdict read from a worker.
-const MAX_VERDICT_BYTES: usize = 64 << 10;
+/// Most bytes read of what a worker says on each of its outputs; one that says more waits until its time is up.
+const MAX_SAID_BYTES: u64 = 64 << 10;
 
 /// The directory of native code.
 #[derive(Clone, Debug)]
@@ -30,16 +26,21 @@ pub(crate) struct NativeCache {
     dir: Arc<Path>,
     key: Arc<str>,
     worker: Arc<WorkerCommand>,
-    turns: Arc<Semaphore>,
 }
 
-/// How to start a compile worker: the program and the arguments before `--input X --output Y`.
+/// How to start a compile worker.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerCommand {
     /// The program.
     pub(crate) program: PathBuf,
-    /// Its first arguments.
+    /// The arguments before `--input X --output Y`.
     pub(crate) args: Vec<String>,
+    /// Threads that compile in one worker.
+    pub(crate) threads: usize,
+    /// What it may use, as its arguments say too.
+    pub(crate) limits: CompileLimits,
+    /// How long it may take.
+    pub(crate) wall: Duration,
 }
 
 /// Why there is no native code.
@@ -50,25 +51,30 @@ pub(crate) struct CompileError {
     pub(crate) reason: Reason,
     /// For people.
     pub(crate) message: String,
+    /// Whether it is the module's fault, so that trying again would end the same.
+    pub(crate) lasting: bool,
 }
 
 impl CompileError {
-    fn compile(message: impl Into<String>) -> CompileError {
-        CompileError { reason: Reason::Compile, message: message.into() }
+    pub(crate) fn passing(message: impl Into<String>) -> CompileError {
+        CompileError { reason: Reason::Compile, message: message.into(), lasting: false }
+    }
+
+    fn lasting(reason: Reason, message: String) -> CompileError {
+        CompileError { reason, message, lasting: true }
     }
 }
 
 impl NativeCache {
     /// The cache in `dir`, which exists; `key` names the engine and its settings.
     pub(crate) fn new(dir: &Path, key: &str, worker: WorkerCommand) -> NativeCache {
-        let turns = Arc::new(Semaphore::new(WORKERS));
         // What a worker left that was killed.
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("draft-") {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        NativeCache { dir: dir.into(), key: key.into(), worker: worker.into(), turns }
+        NativeCache { dir: dir.into(), key: key.into(), worker: worker.into() }
     }
 
     /// The native code of a module, if it is here.
@@ -126,8 +132,6 @@ impl NativeCache {
         if let Some(path) = self.find(module) {
             return Ok(path);
         }
-        let turn = self.turns.acquire().await;
-        let _turn = turn.map_err(|_closed| CompileError::compile("the agent is stopping"))?;
         let draft = self.dir.join(format!("draft-{}", module.hex()));
         let result = self.run_worker(blob, &draft).await;
         let stored = result.and_then(|kind| {
@@ -136,7 +140,7 @@ impl NativeCache {
             let renamed = sum.and_then(|()| std::fs::rename(&draft, &path));
             renamed
                 .map(|()| path)
-                .map_err(|error| CompileError::compile(format!("native code cannot be stored: {error}")))
+                .map_err(|error| CompileError::passing(format!("native code cannot be stored: {error}")))
         });
         if stored.is_err() {
             let _ = std::fs::remove_file(&draft);
@@ -144,35 +148,60 @@ impl NativeCache {
         stored
     }
 
+    /// Runs a worker to its end. Dropped earlier, the worker is killed.
     async fn run_worker(&self, input: &Path, output: &Path) -> Result<ModuleKind, CompileError> {
-        let mut command = Command::new(&self.worker.program);
-        command.args(&self.worker.args).arg("--input").arg(input).arg("--output").arg(output);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).env_clear();
+        let WorkerCommand { program, args, threads, limits, wall } = &*self.worker;
+        let mut command = Command::new(program);
+        command.args(args).arg("--input").arg(input).arg("--output").arg(output).env_clear();
+        // The compiler starts one thread per core, with the usual stack, unless it is told otherwise.
+        command.env("RAYON_NUM_THREADS", threads.to_string()).env("RUST_MIN_STACK", COMPILE_STACK_BYTES.to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn();
-        let child =
-            child.map_err(|error| CompileError::compile(format!("the compile worker cannot start: {error}")))?;
-        let output = tokio::time::timeout(COMPILE_WALL_LIMIT, child.wait_with_output()).await;
-        let output = match output {
+        let mut child =
+            child.map_err(|error| CompileError::passing(format!("the compile worker cannot start: {error}")))?;
+        let ended = tokio::time::timeout(*wall, outcome(&mut child)).await;
+        let (status, said, complained) = match ended {
             Err(_elapsed) => {
-                let limit = COMPILE_WALL_LIMIT.as_secs();
-                return Err(CompileError::compile(format!("compilation took longer than {limit} s, the limit")));
+                // Not to be waited for again and again, although a less busy machine may make it.
+                return Err(CompileError::lasting(
+                    Reason::Compile,
+                    format!("compilation was not done after {wall:?}, the limit (limit compile-time)"),
+                ));
             }
-            Ok(Err(error)) => return Err(CompileError::compile(format!("the compile worker was lost: {error}"))),
-            Ok(Ok(output)) => output,
+            Ok(Err(error)) => return Err(CompileError::passing(format!("the compile worker was lost: {error}"))),
+            Ok(Ok(ended)) => ended,
         };
-        let line = String::from_utf8_lossy(&output.stdout[..output.stdout.len().min(MAX_VERDICT_BYTES)]).into_owned();
-        match Verdict::parse(line.trim()) {
-            Ok(verdict) => verdict.into_result().map_err(|(reason, message)| CompileError { reason, message }),
-            Err(_no_verdict) => Err(CompileError::compile(format!(
-                "the compiler exceeded its limits of memory or CPU time and ended with {}",
-                output.status
-            ))),
+        match Verdict::parse(said.trim()) {
+            Ok(verdict) => verdict.into_result().map_err(|(reason, message)| CompileError::lasting(reason, message)),
+            Err(_no_verdict) => Err(CompileError::lasting(Reason::Compile, limits.explain(status, &complained))),
         }
     }
 
     fn path(&self, module: &Digest, kind: ModuleKind) -> PathBuf {
         self.dir.join(format!("{}-{}.{}", module.hex(), self.key, extension(kind)))
     }
+}
+
+/// How a worker ended, and what it said on its two outputs.
+async fn outcome(child: &mut Child) -> std::io::Result<(std::process::ExitStatus, String, String)> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (said, complained, status) = tokio::join!(listen(stdout), listen(stderr), child.wait());
+    Ok((status?, said, complained))
+}
+
+/// What comes out of a pipe, up to its end or to the most that is read.
+async fn listen(pipe: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(pipe) = pipe else { return String::new() };
+    let mut bytes = Vec::new();
+    // What was read before an error is all that there is.
+    let _ = pipe.take(MAX_SAID_BYTES).read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether a file of the cache was made for the engine with this key.
+pub(crate) fn is_for(path: &Path, key: &str) -> bool {
+    let name = path.file_stem().and_then(|stem| stem.to_str());
+    name.and_then(|name| name.split_once('-')).is_some_and(|(_module, found)| found == key)
 }
 
 const fn extension(kind: ModuleKind) -> &'static str {

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use holm_datadir::{BlobStore, digest_of_file};
-use holm_model::{Digest, Launch, Prepared, PreparedNetwork, Reason, ResourceName, WorkId};
-use tokio::sync::Mutex;
+use holm_model::{Digest, FrameworkId, Launch, Prepared, PreparedNetwork, Reason, ResourceName, WorkId};
+use tokio::sync::{Mutex, watch};
 
+use crate::flights::{Flights, Progress};
 use crate::grants::AllowedDirectories;
-use crate::native::NativeCache;
+use crate::native::{CompileError, NativeCache};
+use crate::turns::Turns;
 
 /// Why a launch cannot run here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,17 @@ impl PrepareError {
     fn new(reason: Reason, message: impl Into<String>) -> PrepareError {
         PrepareError { reason, message: message.into() }
     }
+
+    /// The compilation ended without saying how.
+    pub(crate) fn lost() -> PrepareError {
+        PrepareError::new(Reason::Compile, "the compilation was lost: the agent is stopping")
+    }
+}
+
+impl From<CompileError> for PrepareError {
+    fn from(error: CompileError) -> PrepareError {
+        PrepareError::new(error.reason, error.message)
+    }
 }
 
 /// Where missing blobs come from.
@@ -39,6 +52,8 @@ pub(crate) trait Fetch: Send + Sync {
 pub(crate) struct Preparer<F> {
     blobs: Arc<BlobStore>,
     native: NativeCache,
+    turns: Turns,
+    flights: Flights,
     allowed: AllowedDirectories,
     works: PathBuf,
     max_cache_bytes: u64,
@@ -50,20 +65,32 @@ pub(crate) struct Preparer<F> {
     checked: std::sync::Mutex<HashSet<PathBuf>>,
 }
 
-impl<F: Fetch> Preparer<F> {
-    /// A preparer that keeps sandboxes below `works`.
+/// The caches that a preparer fills.
+pub(crate) struct Caches {
+    /// Modules and input files.
+    pub(crate) blobs: Arc<BlobStore>,
+    /// What was compiled.
+    pub(crate) native: NativeCache,
+    /// How much each of them may take.
+    pub(crate) max_bytes: u64,
+}
+
+impl<F: Fetch + 'static> Preparer<F> {
+    /// A preparer that keeps sandboxes below `works` and compiles with so many workers.
     pub(crate) fn new(
-        blobs: Arc<BlobStore>,
-        native: NativeCache,
+        caches: Caches,
+        workers: usize,
         allowed: AllowedDirectories,
         works: &Path,
-        max_cache_bytes: u64,
         source: F,
     ) -> Preparer<F> {
+        let Caches { blobs, native, max_bytes: max_cache_bytes } = caches;
         let gates = std::sync::Mutex::new(HashMap::new());
         Preparer {
             blobs,
             native,
+            turns: Turns::new(workers),
+            flights: Flights::default(),
             allowed,
             works: works.to_owned(),
             max_cache_bytes,
@@ -73,15 +100,21 @@ impl<F: Fetch> Preparer<F> {
         }
     }
 
-    /// Prepares a launch. Repeating it, also after a crash, is harmless.
+    /// Prepares a launch. Repeating it, also after a crash, is harmless. If it takes a while, `waits` hears for what.
     ///
     /// # Errors
     /// What is missing, refused or broken.
-    pub(crate) async fn prepare(&self, work: WorkId, launch: &Launch) -> Result<Prepared, PrepareError> {
+    pub(crate) async fn prepare(
+        self: &Arc<Self>,
+        work: WorkId,
+        framework: FrameworkId,
+        launch: &Launch,
+        waits: &(impl Fn(Arc<str>) + Sync),
+    ) -> Result<Prepared, PrepareError> {
         let spec = &launch.spec;
         let granted = spec.directories.iter().map(|grant| self.allowed.grant(grant)).collect::<Result<_, _>>();
         let directories = granted.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
-        let program = self.native_code(spec.module).await?;
+        let program = self.native_code(spec.module, framework, waits).await?;
         let sandbox = self.works.join(work.to_string());
         let failed = |error| PrepareError::new(Reason::Sandbox, format!("the sandbox cannot be made: {error}"));
         clear(&sandbox).map_err(failed)?;
@@ -100,7 +133,12 @@ impl<F: Fetch> Preparer<F> {
         Ok(Prepared { program: text(&program), inputs, scratch, directories, network: PreparedNetwork::default() })
     }
 
-    async fn native_code(&self, module: Digest) -> Result<PathBuf, PrepareError> {
+    async fn native_code(
+        self: &Arc<Self>,
+        module: Digest,
+        framework: FrameworkId,
+        waits: &(impl Fn(Arc<str>) + Sync),
+    ) -> Result<PathBuf, PrepareError> {
         if let Some(path) = self.native.find(&module) {
             let native = self.native.clone();
             if self.check_once(&path, move |path| native.is_whole(path)).await {
@@ -109,14 +147,49 @@ impl<F: Fetch> Preparer<F> {
             tracing::warn!(path = %path.display(), "native code is damaged; it is compiled again");
             self.native.discard(&path);
         }
-        let blob = self.blob(module).await?;
-        let gate = self.gate(module);
-        let _passed = gate.lock().await;
-        let compiled = self.native.compile(&module, &blob).await;
-        if compiled.is_ok() {
-            self.native.evict(self.max_cache_bytes);
+        if let Some(error) = self.flights.failure(module) {
+            return Err(error);
         }
-        compiled.map_err(|error| PrepareError { reason: error.reason, message: error.message })
+        let flight = self.flights.join(module, |progress| {
+            let preparer = self.clone();
+            async move {
+                let result = preparer.compile(module, framework, &progress).await;
+                progress.send_replace(Progress::Over(result));
+            }
+        });
+        flight.land(waits).await
+    }
+
+    /// Fetches and compiles a module when it is its framework's turn.
+    async fn compile(
+        &self,
+        module: Digest,
+        framework: FrameworkId,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<PathBuf, PrepareError> {
+        let tell = |what: String| {
+            progress.send_replace(Progress::At(what.into()));
+        };
+        let place = self.turns.place(framework, tell).await;
+        tell("its module is fetched".to_owned());
+        let blob = self.blob(module).await?;
+        let _turn = place.turn(tell).await;
+        tell("its module is compiled".to_owned());
+        let compiled = self.native.compile(&module, &blob).await;
+        match compiled {
+            Ok(path) => {
+                self.native.evict(self.max_cache_bytes);
+                Ok(path)
+            }
+            Err(error) => {
+                let lasting = error.lasting;
+                let error = PrepareError::from(error);
+                if lasting {
+                    self.flights.note_failure(module, error.clone());
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn blob(&self, digest: Digest) -> Result<PathBuf, PrepareError> {

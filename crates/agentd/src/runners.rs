@@ -12,6 +12,7 @@ use std::time::Duration;
 use holm_agent::{AgentEvent, RunnerScope};
 use holm_model::{FromRunner, RunnerId, ToRunner};
 use holm_proto::runner::v1 as wire;
+use holm_runtime::EngineKind;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -36,6 +37,8 @@ pub(crate) struct RunnerCommand {
     pub(crate) threads: usize,
     pub(crate) max_tasks: usize,
     pub(crate) log_bytes: u64,
+    pub(crate) engine: EngineKind,
+    pub(crate) pooled: bool,
 }
 
 /// The agent's runner processes.
@@ -84,11 +87,14 @@ impl Runners {
             _ => fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?,
         }
         let errors = fs::File::create(dir.join("stderr"))?;
-        let RunnerCommand { program, threads, max_tasks, log_bytes } = &self.command;
+        let RunnerCommand { program, threads, max_tasks, log_bytes, engine, pooled } = &self.command;
         let mut command = Command::new(program);
         command.arg("runner").arg("--dir").arg(dir).arg("--id").arg(runner.0.to_string());
         command.arg("--threads").arg(threads.to_string()).arg("--max-tasks").arg(max_tasks.to_string());
-        command.arg("--log-bytes").arg(log_bytes.to_string());
+        command.arg("--log-bytes").arg(log_bytes.to_string()).arg("--engine").arg(engine.as_str());
+        if !pooled {
+            command.arg("--on-demand");
+        }
         // Nothing of the agent's environment reaches the process that runs guests.
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "HOLM_LOG"));
         command.current_dir(dir).process_group(0);

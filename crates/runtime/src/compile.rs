@@ -8,7 +8,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::links::PREVIEW1;
 use crate::run::State;
-use crate::{Engine, IntakeError, ModuleKind, holm_task, inspect};
+use crate::{Engine, IntakeError, ModuleKind, OverLimit, holm_task, inspect, precheck};
 
 /// Native code and what it was made from.
 pub struct Compiled {
@@ -49,6 +49,9 @@ pub enum CompileError {
     /// It has no entry point.
     #[error("module has no {0}: it is no program that runs to completion")]
     Entry(&'static str),
+    /// It asks more of the compiler than is allowed.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     /// The compiler gave up.
     #[error("module cannot be compiled: {0}")]
     Compiler(String),
@@ -58,7 +61,7 @@ impl CompileError {
     /// The reason for the tasks of such a module.
     pub fn reason(&self) -> Reason {
         match self {
-            CompileError::Compiler(_) => Reason::Compile,
+            CompileError::Compiler(_) | CompileError::OverLimit(_) => Reason::Compile,
             _ => Reason::InvalidModule,
         }
     }
@@ -77,6 +80,7 @@ const ENTRY_COMPONENT: &str = "exported interface wasi:cli/run@0.2";
 /// What is wrong with the module, or that the compiler gave up.
 pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Compiled, CompileError> {
     let kind = inspect(bytes)?;
+    precheck::check(bytes)?;
     validate(engine.wasm().get_wasm_features(), bytes)?;
     check_imports(kind, bytes)?;
     let failed = |error: wasmtime::Error| CompileError::Compiler(format!("{error:#}"));

@@ -9,6 +9,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Wasm
 use crate::limits::MAX_BACKTRACE_FRAMES;
 use crate::links::Links;
 use crate::ticker::Ticker;
+use crate::{EngineKind, target};
 
 /// Where guests' memory comes from. It has no influence on native code: what a compile worker made with one allocation
 /// runs with every other.
@@ -30,6 +31,9 @@ pub enum EngineError {
     /// The settings do not fit this machine.
     #[error("the Wasm engine cannot be set up on this machine: {0:#}")]
     Settings(wasmtime::Error),
+    /// Native code was asked for where there is no compiler for it.
+    #[error("engine native: there is no compiler for {0}; engine pulley runs here")]
+    NoCompiler(&'static str),
     /// The standard interfaces could not be linked.
     #[error("the interfaces for tasks cannot be linked: {0:#}")]
     Links(wasmtime::Error),
@@ -48,24 +52,36 @@ struct Shared {
     wasm: wasmtime::Engine,
     links: Links,
     ticker: Ticker,
+    kind: EngineKind,
     allocation: Allocation,
     compatibility_key: String,
 }
 
 impl Engine {
+    /// Sets up an engine of the kind that this machine runs best: [`EngineKind::of_this_machine`].
+    ///
+    /// # Errors
+    /// As [`Engine::of_kind`].
+    pub fn new(allocation: Allocation) -> Result<Engine, EngineError> {
+        Engine::of_kind(EngineKind::of_this_machine(), allocation)
+    }
+
     /// Sets up an engine. Where the slots asked for do not fit the address space (small virtual addresses, a limit on
     /// it), it logs that and allocates on demand; [`Engine::allocation`] tells what it came to.
     ///
     /// # Errors
     /// When this machine cannot run the engine at all.
-    pub fn new(allocation: Allocation) -> Result<Engine, EngineError> {
+    pub fn of_kind(kind: EngineKind, allocation: Allocation) -> Result<Engine, EngineError> {
+        if kind == EngineKind::Native && !target::HAS_COMPILER {
+            return Err(EngineError::NoCompiler(std::env::consts::ARCH));
+        }
         let (wasm, allocation) = match allocation {
-            Allocation::OnDemand => (on_demand()?, allocation),
-            Allocation::Pooled { tasks } => match wasmtime::Engine::new(&pooled(tasks)) {
+            Allocation::OnDemand => (on_demand(kind)?, allocation),
+            Allocation::Pooled { tasks } => match pooled(kind, tasks).and_then(|config| wasmtime::Engine::new(&config)) {
                 Ok(wasm) => (wasm, allocation),
                 Err(error) => {
                     tracing::warn!(tasks, error = format!("{error:#}"), "task slots do not fit: allocating on demand");
-                    (on_demand()?, Allocation::OnDemand)
+                    (on_demand(kind)?, Allocation::OnDemand)
                 }
             },
         };
@@ -77,8 +93,8 @@ impl Engine {
             }
         };
         let ticker = Ticker::start(tick).map_err(EngineError::Ticker)?;
-        let compatibility_key = compatibility_key(&wasm);
-        Ok(Engine { shared: Arc::new(Shared { wasm, links, ticker, allocation, compatibility_key }) })
+        let compatibility_key = compatibility_key(kind, &wasm);
+        Ok(Engine { shared: Arc::new(Shared { wasm, links, ticker, kind, allocation, compatibility_key }) })
     }
 
     /// Where memory really comes from.
@@ -86,7 +102,15 @@ impl Engine {
         self.shared.allocation
     }
 
-    /// Names the settings and the version that native code was made with; a part of its file name in the cache.
+    /// How guests run on it.
+    pub fn kind(&self) -> EngineKind {
+        self.shared.kind
+    }
+
+    /// Names all that native code depends on; a part of its file name in the cache. In it are wasmtime's exact version,
+    /// the kind of engine, and a hash of the target, the CPU features that the compiler uses, the compiler's settings
+    /// and the features of Wasm. Wasmtime itself checks these when it loads a file, but of the version only the first
+    /// number: without the key, code of a compiler with a known hole would outlive the update that closes it.
     pub fn compatibility_key(&self) -> &str {
         &self.shared.compatibility_key
     }
@@ -105,8 +129,8 @@ impl Engine {
     }
 }
 
-fn on_demand() -> Result<wasmtime::Engine, EngineError> {
-    wasmtime::Engine::new(&settings()).map_err(EngineError::Settings)
+fn on_demand(kind: EngineKind) -> Result<wasmtime::Engine, EngineError> {
+    settings(kind).and_then(|config| wasmtime::Engine::new(&config)).map_err(EngineError::Settings)
 }
 
 /// The features that no task gets: threads and shared memories escape the memory limit, 64-bit memories cost a bounds
@@ -118,8 +142,11 @@ const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
 
 /// Every setting that native code depends on is fixed here, none comes from the environment: the compile worker and the
 /// runner must agree. The results of a guest are the same on every machine: NaNs are canonical, relaxed SIMD is not.
-fn settings() -> Config {
+fn settings(kind: EngineKind) -> wasmtime::Result<Config> {
     let mut config = Config::new();
+    if kind == EngineKind::Pulley {
+        config.target(target::PULLEY)?;
+    }
     config
         .consume_fuel(true)
         .epoch_interruption(true)
@@ -131,11 +158,11 @@ fn settings() -> Config {
         .native_unwind_info(false)
         // Interpreters bring their initialised heap along as one image; up to this size it is mapped instead of copied.
         .memory_guaranteed_dense_image_size(64 << 20);
-    config
+    Ok(config)
 }
 
 /// Components of one task instantiate several core modules with their own tables, most have one or two memories.
-fn pooled(tasks: u32) -> Config {
+fn pooled(kind: EngineKind, tasks: u32) -> wasmtime::Result<Config> {
     let tasks = tasks.max(1);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(tasks)
@@ -155,15 +182,15 @@ fn pooled(tasks: u32) -> Config {
         .table_keep_resident(64 << 10)
         .max_unused_warm_slots(tasks.min(32))
         .decommit_batch_size(16);
-    let mut config = settings();
+    let mut config = settings(kind)?;
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    config
+    Ok(config)
 }
 
-fn compatibility_key(engine: &wasmtime::Engine) -> String {
+fn compatibility_key(kind: EngineKind, engine: &wasmtime::Engine) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("w48-{:016x}", hasher.finish())
+    format!("w{}-{kind}-{:016x}", target::WASMTIME_VERSION, hasher.finish())
 }
 
 /// Mappings that a running task of the pool takes: its memories, table, stack and their guards.
@@ -208,6 +235,18 @@ mod tests {
         let pooled = Engine::new(Allocation::Pooled { tasks: 4 }).unwrap();
         assert_eq!(on_demand.compatibility_key(), pooled.compatibility_key());
         assert_eq!(pooled.allocation(), Allocation::Pooled { tasks: 4 });
+    }
+
+    #[test]
+    fn native_code_of_one_kind_of_engine_is_not_taken_for_that_of_another() {
+        let native = Engine::of_kind(EngineKind::Native, Allocation::OnDemand).unwrap();
+        let pulley = Engine::of_kind(EngineKind::Pulley, Allocation::OnDemand).unwrap();
+        assert_eq!((native.kind(), pulley.kind()), (EngineKind::Native, EngineKind::Pulley));
+        assert!(pulley.wasm().is_pulley() && !native.wasm().is_pulley());
+        let hash = |engine: &Engine| engine.compatibility_key().rsplit('-').next().unwrap().to_owned();
+        assert_ne!(hash(&native), hash(&pulley));
+        let version = format!("w{}-native-", target::WASMTIME_VERSION);
+        assert!(native.compatibility_key().starts_with(&version), "{}", native.compatibility_key());
     }
 
     #[test]

@@ -8,10 +8,18 @@ use std::path::Path;
 use holm_model::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::{Allocation, Compiled, Engine, MAX_MODULE_BYTES, ModuleKind, compile, worker_limits};
+use crate::{
+    Allocation, COMPILE_STACK_BYTES, CompileError, CompileLimits, Compiled, Engine, EngineKind, MAX_MODULE_BYTES, ModuleKind, compile,
+};
 
-/// The compiler recurses over the module's structure.
-const STACK_BYTES: usize = 32 << 20;
+/// How a compile worker works.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerOptions {
+    /// What native code is made for.
+    pub engine: EngineKind,
+    /// What it may use.
+    pub limits: CompileLimits,
+}
 
 /// What a compile worker says, as one line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +83,9 @@ impl Verdict {
 /// Compiles the module in `input` and puts its native code at `output`, read-only, complete or not at all. It limits the
 /// process it runs in for good, so it is for a process of its own; whoever started that prints nothing else than
 /// [`Verdict::to_line`] and bounds its wall time.
-pub fn compile_worker_main(input: &Path, output: &Path) -> Verdict {
-    if let Err(error) = worker_limits::apply() {
+pub fn compile_worker_main(input: &Path, output: &Path, options: WorkerOptions) -> Verdict {
+    let limits = options.limits;
+    if let Err(error) = limits.apply() {
         return Verdict::refused(Reason::Compile, &format!("compile worker cannot limit itself: {error}"));
     }
     let bytes = match read(input) {
@@ -84,8 +93,8 @@ pub fn compile_worker_main(input: &Path, output: &Path) -> Verdict {
         Err(error) => return Verdict::refused(Reason::Compile, &format!("compile worker cannot read: {error}")),
     };
     let compiled = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-        thread.spawn_scoped(scope, || compile_bytes(&bytes)).map(|thread| thread.join())
+        let thread = std::thread::Builder::new().stack_size(COMPILE_STACK_BYTES);
+        thread.spawn_scoped(scope, || compile_bytes(&bytes, options)).map(|thread| thread.join())
     });
     let compiled = match compiled {
         Ok(Ok(Ok(compiled))) => compiled,
@@ -93,20 +102,31 @@ pub fn compile_worker_main(input: &Path, output: &Path) -> Verdict {
         Ok(Err(_panic)) => return Verdict::refused(Reason::Compile, "the compiler panicked"),
         Err(error) => return Verdict::refused(Reason::Compile, &format!("compile worker has no thread: {error}")),
     };
+    let native_bytes = compiled.native.len() as u64;
+    if native_bytes > limits.native_bytes {
+        let limit = limits.native_bytes;
+        let message = format!("native code has {native_bytes} bytes; the limit is {limit} (limit compile-output)");
+        return Verdict::refused(Reason::Compile, &message);
+    }
     match write(output, &compiled.native) {
-        Ok(()) => {
-            let native_bytes = compiled.native.len() as u64;
-            Verdict { ok: true, kind: Some(compiled.kind), native_bytes, reason: None, message: None }
-        }
+        Ok(()) => Verdict { ok: true, kind: Some(compiled.kind), native_bytes, reason: None, message: None },
         Err(error) => Verdict::refused(Reason::Compile, &format!("compile worker cannot write: {error}")),
     }
 }
 
-fn compile_bytes(bytes: &[u8]) -> Result<Compiled, Verdict> {
-    let engine = Engine::new(Allocation::OnDemand)
+fn compile_bytes(bytes: &[u8], options: WorkerOptions) -> Result<Compiled, Verdict> {
+    let engine = Engine::of_kind(options.engine, Allocation::OnDemand)
         .map_err(|error| Verdict::refused(Reason::Compile, &format!("compile worker has no engine: {error}")))?;
-    compile(&engine, bytes).map_err(|error| Verdict::refused(error.reason(), &error.to_string()))
+    compile(&engine, bytes).map_err(|error| match error {
+        CompileError::Compiler(message) if message.contains(OUT_OF_MEMORY) => {
+            Verdict::refused(Reason::Compile, &options.limits.over_memory(None))
+        }
+        error => Verdict::refused(error.reason(), &error.to_string()),
+    })
 }
+
+/// How the system says that a mapping found no room.
+const OUT_OF_MEMORY: &str = "Cannot allocate memory";
 
 /// One byte more than allowed is enough for the intake to refuse it.
 fn read(input: &Path) -> std::io::Result<Vec<u8>> {

@@ -277,3 +277,25 @@ fn the_time_of_preparation_counts_as_time_in_the_queue() {
     rig.reports(vec![end]);
     assert_eq!(rig.updates()[0].status.usage.queued, Duration::from_secs(5));
 }
+
+#[test]
+fn what_a_preparation_waits_for_is_told_while_its_tasks_stay_in_staging() {
+    let mut rig = Rig::registered();
+    rig.launch(launch("a", 3, 3));
+    let delayed = |message: &str| AgentEvent::Delayed { work: WORK, message: message.into() };
+    rig.event(delayed("waits for a compile worker"));
+    let said = |rig: &Rig| -> Vec<String> {
+        let runs = rig.agent.durable.works[&WORK].runs();
+        runs.iter().map(|run| format!("{} {} {}", run.count, run.status.state, run.status.message)).collect()
+    };
+    assert_eq!(said(&rig), ["3 STAGING waits for a compile worker"]);
+    assert_eq!(rig.told(), ["1 a[0+3] STAGING"]);
+    rig.event(delayed("waits for a compile worker"));
+    assert_eq!(rig.told(), ["1 a[0+3] STAGING"], "the same was told twice");
+    rig.prepared(WORK);
+    rig.hello(RUNNER, &[]);
+    rig.event(delayed("late"));
+    assert_eq!(said(&rig), ["3 STAGING waits for a compile worker"]);
+    rig.reports(vec![report(1, WORK, 0, 3, TaskState::Finished)]);
+    assert_eq!(rig.told(), ["1 a[0+3] STAGING", "2 a[0+3] FINISHED"]);
+}

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use holm_agent::{Runner, RunnerEffect, RunnerEvent, RunnerOptions};
 use holm_model::{FromRunner, RunnerId, ToRunner, WorkId};
-use holm_runtime::{Allocation, Engine, EngineError, Queue, QueueOptions, slot_ceiling};
+use holm_runtime::{Allocation, Engine, EngineError, EngineKind, Queue, QueueOptions, slot_ceiling};
 use tokio::sync::mpsc;
 
 use crate::log::LogWriter;
@@ -49,6 +49,10 @@ pub struct Options {
     pub log_bytes: u64,
     /// How long to go on without an agent.
     pub recovery: Duration,
+    /// How guests run.
+    pub engine: EngineKind,
+    /// Whether the tasks' memory is reserved in advance.
+    pub pooled: bool,
 }
 
 /// Why a runner could not start or go on.
@@ -116,7 +120,9 @@ impl Shell {
         };
         let ceiling = usize::try_from(slot_ceiling()).unwrap_or(usize::MAX);
         let max_tasks = if options.max_tasks == 0 { ceiling } else { options.max_tasks.min(ceiling) };
-        let engine = Engine::new(Allocation::Pooled { tasks: u32::try_from(max_tasks).unwrap_or(u32::MAX) })?;
+        let tasks = u32::try_from(max_tasks).unwrap_or(u32::MAX);
+        let allocation = if options.pooled { Allocation::Pooled { tasks } } else { Allocation::OnDemand };
+        let engine = Engine::of_kind(options.engine, allocation)?;
         let queue = QueueOptions { threads: options.threads.max(1), max_tasks };
         let queue = Queue::start(&engine, queue, runtime.handle().clone()).map_err(io("start its run queue"))?;
         let _entered = runtime.enter();

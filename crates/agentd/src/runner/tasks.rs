@@ -246,6 +246,12 @@ impl Tasks {
         let Some(kind) = native::kind_of(path) else {
             return Err(failed(Reason::RunnerError, format!("{} is not native code", path.display())));
         };
+        let key = self.engine.compatibility_key();
+        if !native::is_for(path, key) {
+            // The agent was replaced by one with another engine, and this runner is from before.
+            let message = format!("native code {path:?} is not for the engine of this runner, {key}");
+            return Err(failed(Reason::RunnerError, message));
+        }
         let loaded = Program::load(&self.engine, path, kind);
         let program = loaded.map_err(|error| failed(error.reason(), describe(&error)))?;
         self.programs.insert(prepared.program.clone(), program.clone());

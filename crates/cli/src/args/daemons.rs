@@ -1,8 +1,10 @@
 //! The daemons, and the processes that agents start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use holm_agentd::EngineKind;
 use holm_model::{NetPattern, ParseNetworkError, Resources};
 
 const MASTER_EXAMPLES: &str = "\
@@ -34,6 +36,7 @@ Examples:
   holm agent --master a:5050,b:5050 --dir /var/lib/holm/agent --attributes \"rack:a;disk:ssd\" \\
       --resources \"cpus:4;mem:8GiB;disk:20GiB;ports:[31000-32000];gpus:1\"
   holm agent --master a:5050 --dir /var/lib/holm/agent --allow-net '*:443' --allow-net 10.0.0.0/8:5432
+  holm agent --master a:5050 --dir /data/holm --profile edge
 
 Without --resources an agent offers what the machine, its affinity mask and its cgroup allow, less a reserve: a tenth of \
 the memory (at least 128 MiB, at most 2 GiB) and a tenth of the free disk.
@@ -71,18 +74,64 @@ pub(crate) struct AgentArgs {
     /// End all tasks when the agent is told to stop
     #[arg(long)]
     pub(crate) end_tasks: bool,
+    /// What to be tuned for; options below that are given win over the profile
+    #[arg(long, value_enum, default_value_t = Profile::Server, value_name = "NAME")]
+    pub(crate) profile: Profile,
+    /// How guests run [default: native where there is a compiler for the machine, else pulley]
+    #[arg(long, value_enum, value_name = "KIND", env = "HOLM_ENGINE", hide_env_values = true)]
+    pub(crate) engine: Option<EngineArg>,
+    /// Modules compiled at a time; with more than one, no framework has them all [default: 2; edge: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) compile_workers: Option<usize>,
+    /// Memory that one compilation may take [default: 4GiB; edge: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
+    pub(crate) compile_memory: Option<u64>,
+    /// CPU time that one compilation may take
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = crate::values::duration)]
+    pub(crate) compile_cpu: Duration,
+    /// How long one compilation may take
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = crate::values::duration)]
+    pub(crate) compile_time: Duration,
     /// Threads that run guests, per framework [default: one per core offered]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) threads: usize,
-    /// Most tasks of one framework that run at a time [default: what the address space allows]
+    /// Most tasks of one framework that run at a time [default: what the address space allows; edge: 64]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) max_tasks: usize,
-    /// How much output of tasks is kept, per framework
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = crate::values::size)]
-    pub(crate) log_size: u64,
-    /// How much the cache of blobs may take
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = crate::values::size)]
-    pub(crate) cache_size: u64,
+    /// How much output of tasks is kept, per framework [default: 256MiB; edge: 32MiB]
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
+    pub(crate) log_size: Option<u64>,
+    /// How much the cache of blobs may take, and that of native code [default: 4GiB; edge: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
+    pub(crate) cache_size: Option<u64>,
+}
+
+/// What an agent is tuned for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Many tasks and fast launches
+    #[default]
+    Server,
+    /// Little memory: an idle agent with a runner stays under 40 MiB
+    Edge,
+}
+
+/// How guests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineArg {
+    /// As machine code
+    Native,
+    /// Interpreted: slower, on every machine
+    Pulley,
+}
+
+impl From<EngineArg> for EngineKind {
+    fn from(engine: EngineArg) -> EngineKind {
+        match engine {
+            EngineArg::Native => EngineKind::Native,
+            EngineArg::Pulley => EngineKind::Pulley,
+        }
+    }
 }
 
 /// A pattern, or none at all.
@@ -112,7 +161,13 @@ pub(crate) struct RunnerArgs {
     pub(crate) log_bytes: u64,
     /// How long to go on without an agent
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::values::duration)]
-    pub(crate) recovery: std::time::Duration,
+    pub(crate) recovery: Duration,
+    /// How guests run
+    #[arg(long, value_enum)]
+    pub(crate) engine: EngineArg,
+    /// Map the memory of tasks when it is needed
+    #[arg(long)]
+    pub(crate) on_demand: bool,
 }
 
 /// Arguments of `holm compile-worker`.
@@ -124,4 +179,16 @@ pub(crate) struct CompileWorkerArgs {
     /// Where the native code goes
     #[arg(long)]
     pub(crate) output: PathBuf,
+    /// What to compile for
+    #[arg(long, value_enum)]
+    pub(crate) engine: EngineArg,
+    /// Most memory, in bytes
+    #[arg(long)]
+    pub(crate) memory: u64,
+    /// Most CPU time
+    #[arg(long, value_parser = crate::values::duration)]
+    pub(crate) cpu: Duration,
+    /// Most native code, in bytes
+    #[arg(long)]
+    pub(crate) native: u64,
 }

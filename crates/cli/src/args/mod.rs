@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use cluster::{DemoArgs, UpArgs};
-pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, MasterArgs, RunnerArgs};
+pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, MasterArgs, Profile, RunnerArgs};
 pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
 pub(crate) use network::PortArg;
 pub(crate) use reads::{

@@ -1,15 +1,18 @@
 //! `holm agent`.
 
 use anyhow::{Context, bail};
+use holm_agentd::{CompileLimits, CompileOptions, EngineKind};
 use holm_model::Attributes;
 
-use crate::args::{AgentArgs, Global};
+use crate::args::{AgentArgs, Global, Profile};
 use crate::signals::StopSignals;
 use crate::token;
 
 /// Runs an agent until it is told to stop.
 pub(crate) async fn run(global: &Global, args: AgentArgs) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen()?;
+    let compile = compile_options(&args);
+    let defaults = Defaults::of(args.profile);
     let options = holm_agentd::Options {
         masters: global.master.clone(),
         dir: args.dir,
@@ -22,13 +25,59 @@ pub(crate) async fn run(global: &Global, args: AgentArgs) -> anyhow::Result<()> 
         token: global.token_file.as_deref().map(token::read).transpose()?.or_else(|| token::find(&global.master)),
         program: std::env::current_exe().context("this program cannot find itself")?,
         threads: args.threads,
-        max_tasks: args.max_tasks,
-        log_bytes: args.log_size,
-        cache_bytes: args.cache_size,
+        max_tasks: if args.max_tasks == 0 { defaults.max_tasks } else { args.max_tasks },
+        log_bytes: args.log_size.unwrap_or(defaults.log_bytes),
+        cache_bytes: args.cache_size.unwrap_or(defaults.cache_bytes),
+        compile,
+        engine: args.engine.map_or(EngineKind::of_this_machine(), EngineKind::from),
+        pooled: args.profile == Profile::Server,
         keep_runners: !args.end_tasks,
     };
     holm_agentd::run(options, async move { signals.next().await }).await?;
     Ok(())
+}
+
+/// What a profile says of what the command line does not.
+struct Defaults {
+    /// Zero for what the address space allows.
+    max_tasks: usize,
+    log_bytes: u64,
+    cache_bytes: u64,
+    compile_workers: usize,
+    compile_memory: u64,
+}
+
+impl Defaults {
+    fn of(profile: Profile) -> Defaults {
+        let compile = CompileOptions::default();
+        match profile {
+            Profile::Server => Defaults {
+                max_tasks: 0,
+                log_bytes: 256 << 20,
+                cache_bytes: 4 << 30,
+                compile_workers: compile.workers,
+                compile_memory: compile.limits.memory_bytes,
+            },
+            Profile::Edge => Defaults {
+                max_tasks: 64,
+                log_bytes: 32 << 20,
+                cache_bytes: 256 << 20,
+                compile_workers: 1,
+                compile_memory: 1 << 30,
+            },
+        }
+    }
+}
+
+fn compile_options(args: &AgentArgs) -> CompileOptions {
+    let defaults = Defaults::of(args.profile);
+    let limits = CompileLimits {
+        memory_bytes: args.compile_memory.unwrap_or(defaults.compile_memory),
+        cpu: args.compile_cpu,
+        ..CompileLimits::default()
+    };
+    let workers = args.compile_workers.unwrap_or(defaults.compile_workers);
+    CompileOptions { workers, limits, wall: args.compile_time }
 }
 
 /// `name:value;name:value`.

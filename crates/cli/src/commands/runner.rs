@@ -15,6 +15,8 @@ pub(crate) fn run(args: RunnerArgs) -> anyhow::Result<ExitCode> {
         max_tasks: args.max_tasks,
         log_bytes: args.log_bytes,
         recovery: args.recovery,
+        engine: args.engine.into(),
+        pooled: !args.on_demand,
     })?;
     Ok(ExitCode::SUCCESS)
 }

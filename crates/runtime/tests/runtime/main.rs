@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod encode;
+mod engines;
 mod guests;
 mod harness;
+mod hostile_modules;
 mod intake;
 mod limits;
 mod messages;

@@ -1,37 +1,70 @@
 //! The compile worker as a process.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use holm_model::Reason;
-use holm_runtime::{ModuleKind, Program, Verdict, compile_worker_main};
+use holm_runtime::{CompileLimits, EngineKind, ModuleKind, Program, Verdict, WorkerOptions, compile_worker_main};
 
 use crate::guests::hello;
 use crate::harness::{ENGINE, command, run_program};
 
 const INPUT: &str = "HOLM_TEST_WORKER_INPUT";
 const OUTPUT: &str = "HOLM_TEST_WORKER_OUTPUT";
+/// Memory in bytes, CPU time in seconds and native code in bytes.
+const LIMITS: &str = "HOLM_TEST_WORKER_LIMITS";
 
-/// Not a test by itself: the process that [`compile_in_process`] starts.
+/// Not a test by itself: the process that [`start`] starts.
 #[test]
 #[ignore = "run as a child process by the other tests"]
 fn child() {
     let path = |name| std::env::var_os(name).unwrap();
-    println!("\n{}", compile_worker_main(Path::new(&path(INPUT)), Path::new(&path(OUTPUT))).to_line());
+    let limits: Vec<u64> =
+        std::env::var(LIMITS).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
+    let limits =
+        CompileLimits { memory_bytes: limits[0], cpu: Duration::from_secs(limits[1]), native_bytes: limits[2] };
+    let options = WorkerOptions { engine: EngineKind::Native, limits };
+    println!("\n{}", compile_worker_main(Path::new(&path(INPUT)), Path::new(&path(OUTPUT)), options).to_line());
 }
 
-fn compile_in_process(wasm: &[u8], output: &Path) -> Verdict {
+fn start(wasm: &[u8], output: &Path, limits: &CompileLimits) -> Output {
     let input = output.with_extension("wasm");
     std::fs::write(&input, wasm).unwrap();
-    let child = Command::new(std::env::current_exe().unwrap())
+    let CompileLimits { memory_bytes, cpu, native_bytes } = limits;
+    Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "worker::child", "--ignored", "--nocapture", "--test-threads", "1"])
         .env(INPUT, &input)
         .env(OUTPUT, output)
+        .env(LIMITS, format!("{memory_bytes},{},{native_bytes}", cpu.as_secs()))
+        // As the agent does.
+        .env("RUST_MIN_STACK", holm_runtime::COMPILE_STACK_BYTES.to_string())
+        .env("RAYON_NUM_THREADS", "1")
         .output()
-        .unwrap();
-    let stdout = String::from_utf8(child.stdout).unwrap();
-    let line = stdout.lines().find(|line| line.starts_with('{'));
-    Verdict::parse(line.unwrap_or_else(|| panic!("no verdict in {stdout:?}"))).unwrap()
+        .unwrap()
+}
+
+fn verdict(output: &Output) -> Option<Verdict> {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    stdout.lines().find(|line| line.starts_with('{')).map(|line| Verdict::parse(line).unwrap())
+}
+
+fn compile_in_process(wasm: &[u8], output: &Path) -> Verdict {
+    let done = start(wasm, output, &CompileLimits::default());
+    verdict(&done).unwrap_or_else(|| panic!("no verdict: {done:?}"))
+}
+
+/// What an agent would say of a module whose compilation may use so much.
+pub(crate) fn judged(wasm: &[u8], limits: &CompileLimits) -> Result<ModuleKind, (Reason, String)> {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("native");
+    let done = start(wasm, &output, limits);
+    let judged = match verdict(&done) {
+        Some(verdict) => verdict.into_result(),
+        None => Err((Reason::Compile, limits.explain(done.status, &String::from_utf8_lossy(&done.stderr)))),
+    };
+    assert_eq!(output.exists(), judged.is_ok(), "{judged:?}");
+    judged
 }
 
 #[test]
@@ -49,12 +82,9 @@ fn what_the_worker_compiled_runs() {
 
 #[test]
 fn a_refusal_leaves_no_file() {
-    let directory = tempfile::tempdir().unwrap();
-    let output = directory.path().join("native");
-    let (reason, message) = compile_in_process(b"PK\x03\x04", &output).into_result().unwrap_err();
+    let (reason, message) = judged(b"PK\x03\x04", &CompileLimits::default()).unwrap_err();
     assert_eq!(reason, Reason::InvalidModule);
     assert!(message.contains("not Wasm"), "{message}");
-    assert!(!output.exists());
 }
 
 #[test]
