@@ -77,7 +77,8 @@ impl Engine {
         }
         let (wasm, allocation) = match allocation {
             Allocation::OnDemand => (on_demand(kind)?, allocation),
-            Allocation::Pooled { tasks } => match pooled(kind, tasks).and_then(|config| wasmtime::Engine::new(&config)) {
+            Allocation::Pooled { tasks } => match pooled(kind, tasks).and_then(|config| wasmtime::Engine::new(&config))
+            {
                 Ok(wasm) => (wasm, allocation),
                 Err(error) => {
                     tracing::warn!(tasks, error = format!("{error:#}"), "task slots do not fit: allocating on demand");

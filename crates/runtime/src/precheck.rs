@@ -6,13 +6,16 @@
 //! people run have, and a module beyond one is refused in milliseconds instead of by the worker's death. What passes
 //! and still takes too much meets the worker's own limits ([`crate::CompileLimits`]).
 
-use wasmparser::{BinaryReaderError, FunctionBody, Parser, Payload};
+use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload};
 
 /// Bytes of code in one function. Optimised interpreters have functions of some 300 KiB.
 pub const MAX_FUNCTION_BYTES: u64 = 1 << 20;
 
 /// Locals of one function, parameters not counted. Unoptimised code of large functions has some thousands.
 pub const MAX_LOCALS: u64 = 20_000;
+
+/// Blocks nested in one another. A switch of a thousand cases makes a thousand; the compiler's time grows with the square.
+pub const MAX_BLOCK_DEPTH: u64 = 10_000;
 
 /// Functions with a body, over all modules of a component. A Python interpreter has some 15,000.
 pub const MAX_FUNCTIONS: u64 = 200_000;
@@ -174,6 +177,33 @@ impl Counts {
         if locals > MAX_LOCALS {
             return within("locals", &format!("function body {position} with locals:"), locals, MAX_LOCALS);
         }
+        // A block has at least two bytes to begin and one to end with: small functions need no look.
+        if bytes > 3 * MAX_BLOCK_DEPTH {
+            let depth = block_depth(body)?;
+            let what = format!("function body {position} with blocks nested to the depth");
+            within("block-depth", &what, depth, MAX_BLOCK_DEPTH)?;
+        }
         Ok(())
     }
+}
+
+/// How deep the blocks of a function are nested, counted up to the first that is too deep.
+fn block_depth(body: &FunctionBody<'_>) -> Result<u64, BinaryReaderError> {
+    let (mut depth, mut deepest) = (0u64, 0u64);
+    let mut operators = body.get_operators_reader()?;
+    while !operators.eof() && deepest <= MAX_BLOCK_DEPTH {
+        match operators.read()? {
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::Try { .. }
+            | Operator::TryTable { .. } => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            Operator::End => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(deepest)
 }

@@ -7,12 +7,8 @@ use std::str::FromStr;
 pub const WASMTIME_VERSION: &str = wasmtime_environ::VERSION;
 
 /// Whether Cranelift makes code for this machine.
-pub(crate) const HAS_COMPILER: bool = cfg!(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    target_arch = "riscv64",
-    target_arch = "s390x"
-));
+pub(crate) const HAS_COMPILER: bool =
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64", target_arch = "s390x"));
 
 /// The target of the interpreter's bytecode, which has the machine's pointers and byte order.
 pub(crate) const PULLEY: &str = match (cfg!(target_pointer_width = "64"), cfg!(target_endian = "big")) {

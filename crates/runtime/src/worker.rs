@@ -9,7 +9,8 @@ use holm_model::Reason;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Allocation, COMPILE_STACK_BYTES, CompileError, CompileLimits, Compiled, Engine, EngineKind, MAX_MODULE_BYTES, ModuleKind, compile,
+    Allocation, COMPILE_STACK_BYTES, CompileError, CompileLimits, Compiled, Engine, EngineKind, MAX_MODULE_BYTES,
+    ModuleKind, compile,
 };
 
 /// How a compile worker works.

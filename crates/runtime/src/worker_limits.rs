@@ -78,10 +78,9 @@ impl CompileLimits {
             Some(XCPU) => format!(
                 "compilation took {cpu} s of CPU time and was not done; the limit is {cpu} s (limit compile-cpu)"
             ),
-            Some(XFSZ) => format!(
-                "native code exceeds {} bytes, which is its limit (limit compile-output)",
-                self.native_bytes
-            ),
+            Some(XFSZ) => {
+                format!("native code exceeds {} bytes, which is its limit (limit compile-output)", self.native_bytes)
+            }
             Some(KILL) => format!(
                 "the compile worker was killed from outside, as a host does that is short of memory; its own limits are \
                  {} bytes of memory and {cpu} s of CPU time",
@@ -94,7 +93,10 @@ impl CompileLimits {
     /// The message for a module whose compilation met the memory limit.
     pub(crate) fn over_memory(&self, asked: Option<u64>) -> String {
         let asked = asked.map_or_else(String::new, |asked| format!("asked for {asked} bytes more than it had and "));
-        format!("compilation {asked}exceeds its memory; the limit is {} bytes (limit compile-memory)", self.memory_bytes)
+        format!(
+            "compilation {asked}exceeds its memory; the limit is {} bytes (limit compile-memory)",
+            self.memory_bytes
+        )
     }
 }
 
@@ -116,7 +118,10 @@ mod tests {
     fn a_death_is_explained_by_the_limit_that_caused_it() {
         let abort = rustix::process::Signal::ABORT.as_raw();
         let memory = explain(abort, "memory allocation of 8589934592 bytes failed\n");
-        assert!(memory.contains("8589934592") && memory.contains("4294967296 bytes (limit compile-memory)"), "{memory}");
+        assert!(
+            memory.contains("8589934592") && memory.contains("4294967296 bytes (limit compile-memory)"),
+            "{memory}"
+        );
         let stack = explain(abort, "thread 'x' has overflowed its stack\nfatal runtime error: stack overflow");
         assert!(stack.contains("33554432") && stack.contains("compile-stack"), "{stack}");
         let cpu = explain(rustix::process::Signal::XCPU.as_raw(), "");

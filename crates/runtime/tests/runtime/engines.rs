@@ -9,8 +9,7 @@ use holm_test_programs::{assert_test_exists, foreach_sample};
 
 use crate::harness::{Done, ENGINE, command, preopen, program_of, queue_of, submit};
 
-static PULLEY: LazyLock<Engine> =
-    LazyLock::new(|| Engine::of_kind(EngineKind::Pulley, Allocation::OnDemand).unwrap());
+static PULLEY: LazyLock<Engine> = LazyLock::new(|| Engine::of_kind(EngineKind::Pulley, Allocation::OnDemand).unwrap());
 
 fn run_on(engine: &Engine, wasm: &[u8], command: Command) -> Done {
     submit(&queue_of(engine, 1), &program_of(engine, wasm), command).wait()
@@ -28,7 +27,16 @@ fn same(sample: samples::Program, args: &[&str], change: impl Fn(&mut Command)) 
             let (status, end) = (done.status(), &done.end);
             // Of the message the first line: where a stack overflows depends on the size of machine frames.
             let message = status.message.lines().next().unwrap_or_default().to_owned();
-            (status.state, status.reason, status.exit_code, message, end.fuel, end.peak_memory, done.stdout, done.stderr)
+            (
+                status.state,
+                status.reason,
+                status.exit_code,
+                message,
+                end.fuel,
+                end.peak_memory,
+                done.stdout,
+                done.stderr,
+            )
         };
         let (native, pulley) = (run(&ENGINE), run(&PULLEY));
         assert_eq!(native, pulley, "{} {args:?}", sample.name);

@@ -10,7 +10,7 @@ use crate::encode::{
     CODE, DATA, ELEMENTS, EXPORTS, FUNCTIONS, MEMORIES, TABLES, TYPES, body, list, module, number, program, program_of,
     repeated, section, sized, start_export, unit_type,
 };
-use crate::harness::{ENGINE, command, program_of as load, run_program};
+use crate::harness::{ENGINE, ON_DEMAND, command, program_of as load, run_program};
 use crate::worker::judged;
 
 const I32: u8 = 0x7f;
@@ -54,7 +54,13 @@ fn huge_tables_and_segments() {
     refused(&program(&one, &[table(10_000_000)]), "table-elements", 10_000_000, precheck::MAX_TABLE_ELEMENTS);
     let passive = |elements: usize| [&[1, 0][..], &repeated(elements as u64, &vec![0; elements])].concat();
     let segments = section(ELEMENTS, &list(&[passive(700_000), passive(700_000)]));
-    let wasm = module(&[unit_type(), section(FUNCTIONS, &list(&[vec![0]])), start_export(), segments, section(CODE, &list(&one))]);
+    let wasm = module(&[
+        unit_type(),
+        section(FUNCTIONS, &list(&[vec![0]])),
+        start_export(),
+        segments,
+        section(CODE, &list(&one)),
+    ]);
     refused(&wasm, "segment-elements", 1_400_000, precheck::MAX_SEGMENT_ELEMENTS);
 }
 
@@ -65,7 +71,8 @@ fn more_types_imports_and_exports_than_anybody_has() {
     let import = [&sized(b"wasi_snapshot_preview1")[..], &sized(b"sched_yield"), &[0, 0]].concat();
     let wasm = module(&[unit_type(), section(2, &repeated(30_000, &import.repeat(30_000)))]);
     refused(&wasm, "imports", 30_000, precheck::MAX_IMPORTS);
-    let exports: Vec<Vec<u8>> = (0..150_000u64).map(|at| [&sized(&at.to_le_bytes()[..4])[..], &[0, 0]].concat()).collect();
+    let exports: Vec<Vec<u8>> =
+        (0..150_000u64).map(|at| [&sized(&at.to_le_bytes()[..4])[..], &[0, 0]].concat()).collect();
     let wasm = module(&[unit_type(), section(FUNCTIONS, &list(&[vec![0]])), section(EXPORTS, &list(&exports))]);
     refused(&wasm, "exports", 150_000, precheck::MAX_EXPORTS);
 }
@@ -118,9 +125,10 @@ fn jump_tables_beyond_the_rules_of_wasm() {
 
 #[test]
 fn deep_nesting() {
-    // Half a million blocks, one in the other: what the size of a function leaves room for.
-    let code = [BLOCK.repeat(300_000), vec![END; 300_000]].concat();
-    assert_eq!(judged(&program(&[body(&[], &code)], &[]), &CompileLimits::default()), Ok(ModuleKind::Core));
+    let nested = |depth: usize| program(&[body(&[], &[BLOCK.repeat(depth), vec![END; depth]].concat())], &[]);
+    let limit = precheck::MAX_BLOCK_DEPTH;
+    refused(&nested(300_000), "block-depth", limit + 1, limit);
+    assert_eq!(judged(&nested(10_000), &CompileLimits::default()), Ok(ModuleKind::Core));
 }
 
 /// One function with many locals that change in many branches: each of them may need a value at each join.
@@ -129,7 +137,9 @@ fn tangle(locals: u64, blocks: usize) -> Vec<u8> {
     for at in 0..blocks as u64 {
         let local = number(at % locals);
         // block; local.get; br_if 0; local.get; i32.const 1; i32.add; local.set; end
-        code.extend([&BLOCK[..], &[0x20], &local, &[0x0d, 0, 0x20], &local, &[0x41, 1, 0x6a, 0x21], &local, &[END]].concat());
+        code.extend(
+            [&BLOCK[..], &[0x20], &local, &[0x0d, 0, 0x20], &local, &[0x41, 1, 0x6a, 0x21], &local, &[END]].concat(),
+        );
     }
     let looped = [&[0x03, 0x40][..], &code, &[0x20, 0, 0x0d, 0, END]].concat();
     program(&[body(&[(locals, I32)], &looped)], &[])
@@ -169,10 +179,10 @@ fn native_code_over_its_limit_is_not_kept() {
 fn what_a_pool_cannot_hold_is_refused_and_named() {
     let engine = Engine::new(Allocation::Pooled { tasks: 2 }).unwrap();
     let text = r#"(module (memory 1) (memory 1) (memory 1) (memory 1) (memory 1) (func (export "_start")))"#;
-    let compiled = compile(&engine, &wat::parse_str(text).unwrap()).unwrap();
+    let compiled = compile(&ON_DEMAND, &wat::parse_str(text).unwrap()).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), compiled.native).unwrap();
     let error = holm_runtime::Program::load(&engine, file.path(), compiled.kind).map(drop).unwrap_err();
     assert_eq!(error.reason(), Reason::InvalidModule);
-    assert!(error.to_string().contains("memories"), "{error}");
+    assert!(error.to_string().contains("memor") && error.to_string().contains("limit"), "{error}");
 }

@@ -20,8 +20,7 @@ const LIMITS: &str = "HOLM_TEST_WORKER_LIMITS";
 #[ignore = "run as a child process by the other tests"]
 fn child() {
     let path = |name| std::env::var_os(name).unwrap();
-    let limits: Vec<u64> =
-        std::env::var(LIMITS).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
+    let limits: Vec<u64> = std::env::var(LIMITS).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
     let limits =
         CompileLimits { memory_bytes: limits[0], cpu: Duration::from_secs(limits[1]), native_bytes: limits[2] };
     let options = WorkerOptions { engine: EngineKind::Native, limits };
