@@ -1,0 +1,20 @@
+;; Calls of every kind, tail calls among them, and a recursion that ends by fuel.
+(module
+  (type $t (func (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (table 4 funcref)
+  (elem (i32.const 0) $even $odd)
+  (func $even (type $t) (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 1))
+    (else (return_call $odd (i32.sub (local.get 0) (i32.const 1))))))
+  (func $odd (type $t) (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 0))
+    (else (return_call_indirect (type $t) (i32.sub (local.get 0) (i32.const 1)) (i32.const 0)))))
+  (func $many (param i32) (result i32 i64 f32 f64)
+    (local.get 0) (i64.const 1) (f32.const 2) (f64.const 3))
+  (func (export "_start") (local $at i32)
+    (drop (call $even (i32.const 1001)))
+    (call $many (i32.const 1)) (drop) (drop) (drop) (drop)
+    (drop (call_ref $t (i32.const 5) (ref.func $odd)))
+    (loop $again
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (drop (call_indirect (type $t) (local.get $at) (i32.and (local.get $at) (i32.const 1))))
+      (br $again))))
