@@ -10,8 +10,8 @@ use std::time::Duration;
 use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, SessionId};
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
-    AgentInfo, Attributes, Capabilities, Isolation, Launch, NetPattern, ResourceName, Resources, TaskState, ToAgent,
-    ToMaster, ToRunner, WorkId,
+    AgentInfo, Attributes, Capabilities, FrameworkId, Isolation, Launch, NetPattern, ResourceName, Resources,
+    TaskState, ToAgent, ToMaster, ToRunner, WorkId,
 };
 use holm_proto::agent;
 use holm_runtime::{Allocation, CompileLimits, Engine, EngineError, EngineKind};
