@@ -199,7 +199,7 @@ impl Agent {
         let positions: Vec<u32> = work.clip(0, u32::MAX).filter(|position| unsaid(*position)).collect();
         for run in positions.chunk_by(|before, after| before + 1 == *after) {
             let count = u32::try_from(run.len()).expect("a launch has at most 4096 tasks");
-            self.log(NewEntry { work: id, first: run[0], count, status: status.clone(), reporter: None });
+            self.log(NewEntry::own(id, run[0], count, status.clone()));
         }
     }
 
