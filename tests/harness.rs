@@ -237,6 +237,11 @@ impl Cluster {
     }
 
     pub(crate) fn add_agent(&mut self, resources: &str) {
+        self.add_agent_with(resources, &[]);
+    }
+
+    /// Adds an agent with more options.
+    pub(crate) fn add_agent_with(&mut self, resources: &str, more: &[&str]) {
         let number = self.specs.len();
         let own = self.dir.path().join(format!("agent-{number}")).display().to_string();
         let allow = self.dir.path().join("shared");
@@ -254,7 +259,7 @@ impl Cluster {
             &allow,
             "--end-tasks",
         ];
-        self.specs.push(spec.map(str::to_owned).to_vec());
+        self.specs.push(spec.iter().chain(more).map(|&arg| arg.to_owned()).collect());
         let agent = self.spawn_agent(number);
         self.agents.push(agent);
     }

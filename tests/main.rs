@@ -12,6 +12,7 @@ mod logs;
 mod messages;
 mod offers;
 mod run;
+mod services;
 mod store;
 mod survive;
 mod up;

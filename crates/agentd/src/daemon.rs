@@ -25,6 +25,7 @@ use crate::control::{self, ControlEvent, Masters, Stream};
 use crate::grants::{AllowError, AllowedDirectories};
 use crate::machine::{boot_clock, boot_id, detect_resources, hostname};
 use crate::native::{NativeCache, WorkerCommand};
+use crate::network::AgentNetwork;
 use crate::prepare::{Caches, Preparer};
 use crate::process::raise_open_files;
 use crate::runners::{RunnerCommand, Runners, runner_dir};
@@ -207,7 +208,7 @@ impl Daemon {
             tokio::spawn(bulk::run(attachments, connection_sender, answerer)).abort_handle(),
         ];
         let source = MasterBlobs::new(connection, masters);
-        let preparer = Arc::new(preparer(options, &dir, source)?);
+        let preparer = Arc::new(preparer(options, &info.resources, &dir, source)?);
         let runners = Runners::new(runner_command(options, &info.resources), &places()?.runners, events.clone());
         let inbox = Inbox { events: inbox_events, control: control_inbox, questions };
         Ok(Daemon {
@@ -476,13 +477,20 @@ fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
     }
 }
 
-fn preparer(options: &Options, dir: &DataDir, source: MasterBlobs) -> Result<Preparer<MasterBlobs>, AgentError> {
+fn preparer(
+    options: &Options,
+    resources: &Resources,
+    dir: &DataDir,
+    source: MasterBlobs,
+) -> Result<Preparer<MasterBlobs>, AgentError> {
     let engine = Engine::of_kind(options.engine, Allocation::OnDemand)?;
     let native = NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker_command(options));
     let blobs = Arc::new(BlobStore::open(&dir.below("blobs")?, MAX_BLOB_BYTES)?);
     let caches = Caches { blobs, native, max_bytes: options.cache_bytes };
     let allowed = AllowedDirectories::new(&options.allow)?;
-    Ok(Preparer::new(caches, options.compile.workers, allowed, &dir.below("works")?, source))
+    let (net, address) = (options.allow_net.clone(), options.task_address);
+    let network = AgentNetwork::new(net, &options.masters, resources, address);
+    Ok(Preparer::new(caches, options.compile.workers, allowed, network, &dir.below("works")?, source))
 }
 
 fn worker_command(options: &Options) -> WorkerCommand {

@@ -22,6 +22,7 @@ mod link;
 mod log;
 mod machine;
 mod native;
+mod network;
 mod prepare;
 mod process;
 pub mod runner;

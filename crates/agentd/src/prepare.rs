@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use holm_datadir::{BlobStore, digest_of_file};
-use holm_model::{Digest, FrameworkId, Launch, Prepared, PreparedNetwork, Reason, ResourceName, WorkId};
+use holm_model::{Digest, FrameworkId, Launch, Prepared, Reason, ResourceName, WorkId};
 use tokio::sync::{Mutex, watch};
 
 use crate::flights::{Flights, Progress};
 use crate::grants::AllowedDirectories;
 use crate::native::{CompileError, NativeCache};
+use crate::network::AgentNetwork;
 use crate::turns::Turns;
 
 /// Why a launch cannot run here.
@@ -55,6 +56,7 @@ pub(crate) struct Preparer<F> {
     turns: Turns,
     flights: Flights,
     allowed: AllowedDirectories,
+    network: AgentNetwork,
     works: PathBuf,
     max_cache_bytes: u64,
     source: F,
@@ -81,6 +83,7 @@ impl<F: Fetch + 'static> Preparer<F> {
         caches: Caches,
         workers: usize,
         allowed: AllowedDirectories,
+        network: AgentNetwork,
         works: &Path,
         source: F,
     ) -> Preparer<F> {
@@ -92,6 +95,7 @@ impl<F: Fetch + 'static> Preparer<F> {
             turns: Turns::new(workers),
             flights: Flights::default(),
             allowed,
+            network,
             works: works.to_owned(),
             max_cache_bytes,
             source,
@@ -114,6 +118,8 @@ impl<F: Fetch + 'static> Preparer<F> {
         let spec = &launch.spec;
         let granted = spec.directories.iter().map(|grant| self.allowed.grant(grant)).collect::<Result<_, _>>();
         let directories = granted.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
+        let network = self.network.prepare(spec).await;
+        let network = network.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
         let program = self.native_code(spec.module, framework, waits).await?;
         let sandbox = self.works.join(work.to_string());
         let failed = |error| PrepareError::new(Reason::Sandbox, format!("the sandbox cannot be made: {error}"));
@@ -130,7 +136,7 @@ impl<F: Fetch + 'static> Preparer<F> {
             make(scratch).map_err(failed)?;
         }
         let scratch = scratch.as_deref().map(text);
-        Ok(Prepared { program: text(&program), inputs, scratch, directories, network: PreparedNetwork::default() })
+        Ok(Prepared { program: text(&program), inputs, scratch, directories, network })
     }
 
     async fn native_code(

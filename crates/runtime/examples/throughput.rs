@@ -44,7 +44,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let submit = || {
         let cpu = CpuShare::default();
         let limits = CommandLimits { fuel: None, memory_bytes: 16 << 20, deadline: None, output_bytes: 1 << 20, cpu };
-        let command = Command { args: vec!["hello".into()], env: Vec::new(), limits, seed: None, preopens: Vec::new() };
+        let command = Command {
+            args: vec!["hello".into()],
+            env: Vec::new(),
+            limits,
+            seed: None,
+            preopens: Vec::new(),
+            network: Default::default(),
+            service: None,
+        };
         let observer = Box::new(Ear(sender.clone()));
         queue.submit(Task { program: program.clone(), command, output: Box::new(Drop0), observer }).map(|_| ())
     };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{OutputSink, Program, TaskEnd};
+use crate::{NetworkPolicy, OutputSink, Program, ServiceOptions, TaskEnd};
 
 /// What a guest is given.
 #[derive(Clone, Debug)]
@@ -20,6 +20,10 @@ pub struct Command {
     pub seed: Option<u64>,
     /// The directories it may open.
     pub preopens: Vec<Preopen>,
+    /// What it may do on the network.
+    pub network: Arc<NetworkPolicy>,
+    /// Where it is served, if it is a service.
+    pub service: Option<ServiceOptions>,
 }
 
 /// Ceilings whose excess ends a task, except for output, which is cut off, and CPU time, which it waits for.

@@ -8,6 +8,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::links::PREVIEW1;
 use crate::run::State;
+use crate::service::Proxy;
 use crate::{Engine, IntakeError, ModuleKind, OverLimit, holm_task, inspect, precheck};
 
 /// Native code and what it was made from.
@@ -47,11 +48,21 @@ pub enum CompileError {
     #[error("module imports do not fit what is offered: {0}")]
     ImportType(String),
     /// It has no entry point.
-    #[error("module has no {0}: it is no program that runs to completion")]
+    #[error("module has no {0}: it cannot run as a task")]
     Entry(&'static str),
     /// It asks more of the compiler than is allowed.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
+    /// It is of another world than the task's kind needs.
+    #[error("module exports {found} and is launched as a {kind}, which needs {expected}")]
+    World {
+        /// The task's kind.
+        kind: &'static str,
+        /// What it exports.
+        found: &'static str,
+        /// What tasks of that kind export.
+        expected: &'static str,
+    },
     /// The compiler gave up.
     #[error("module cannot be compiled: {0}")]
     Compiler(String),
@@ -69,9 +80,9 @@ impl CompileError {
 
 const OFFERED_CORE: &str = "the functions of wasi_snapshot_preview1 and holm_task";
 const OFFERED_COMPONENT: &str =
-    "the interfaces of wasi:cli, clocks, filesystem, io, random and sockets at 0.2 and of holm:task at 0.1";
+    "the interfaces of wasi:cli, clocks, filesystem, http, io, random and sockets at 0.2 and of holm:task at 0.1";
 const ENTRY_CORE: &str = "exported function \"_start\" without parameters and results";
-const ENTRY_COMPONENT: &str = "exported interface wasi:cli/run@0.2";
+const ENTRY_COMPONENT: &str = "exported interface wasi:cli/run@0.2 or wasi:http/incoming-handler@0.2";
 
 /// Compiles a module and checks that it can run as a task. It can take minutes and gigabytes for hostile Wasm: call it
 /// where that hurts nobody ([`crate::compile_worker_main`]).
@@ -142,7 +153,8 @@ fn check_imports(kind: ModuleKind, bytes: &[u8]) -> Result<(), CompileError> {
 }
 
 fn check_component_import(name: &str) -> Result<(), CompileError> {
-    let wasi = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+    let wasi =
+        ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
     let mut offered = wasi.iter().chain([&holm_task::PACKAGE]);
     if offered.any(|package| name.starts_with(package)) {
         return Ok(());
@@ -169,11 +181,21 @@ pub(crate) fn link_core(linker: &wasmtime::Linker<State>, module: &Module) -> Re
     })
 }
 
-/// Links a component and finds its entry point.
+/// The entry points of a component: at least one.
+pub(crate) struct Entries {
+    /// As a program that runs to completion.
+    pub(crate) command: Option<CommandPre<State>>,
+    /// As a service.
+    pub(crate) proxy: Option<Proxy>,
+}
+
+/// Links a component and finds its entry points.
 pub(crate) fn link_component(
     linker: &component::Linker<State>,
     component: &Component,
-) -> Result<CommandPre<State>, CompileError> {
+) -> Result<Entries, CompileError> {
     let pre = linker.instantiate_pre(component).map_err(|error| CompileError::ImportType(format!("{error:#}")))?;
-    CommandPre::new(pre).map_err(|_| CompileError::Entry(ENTRY_COMPONENT))
+    let entries = Entries { command: CommandPre::new(pre.clone()).ok(), proxy: Proxy::new(pre).ok() };
+    let some = entries.command.is_some() || entries.proxy.is_some();
+    some.then_some(entries).ok_or(CompileError::Entry(ENTRY_COMPONENT))
 }

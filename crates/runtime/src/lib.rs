@@ -30,6 +30,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A service is a task whose [`Command`] says where to serve ([`ServiceOptions`]): it runs until it is stopped.
+//!
 //! Nothing is granted by default: no network, no directory, no inherited variable, a closed stdin. What a guest can make
 //! the host hold is bounded by the constants of [`limits`].
 
@@ -37,11 +39,13 @@ mod command;
 mod compile;
 mod engine;
 mod holm_task;
+mod http;
 mod intake;
 pub mod limits;
 mod links;
 mod mailbox;
 mod memory;
+mod network;
 mod outcome;
 mod output;
 pub mod precheck;
@@ -49,6 +53,7 @@ mod program;
 mod queue;
 mod run;
 mod seeded;
+mod service;
 mod target;
 mod ticker;
 mod worker;
@@ -58,11 +63,13 @@ pub use command::{Command, CommandLimits, CpuShare, HostDir, Observer, Preopen, 
 pub use compile::{CompileError, Compiled, compile};
 pub use engine::{Allocation, Engine, EngineError, slot_ceiling};
 pub use intake::{IntakeError, MAX_MODULE_BYTES, ModuleKind, inspect};
+pub use network::{NetworkPolicy, NotAllowed, public_internet};
 pub use outcome::{Outcome, TaskEnd};
 pub use output::{OutputSink, Stream};
 pub use precheck::OverLimit;
 pub use program::{LoadError, Program};
 pub use queue::{Queue, QueueOptions, SubmitError, TaskHandle};
+pub use service::ServiceOptions;
 pub use target::{EngineKind, ParseEngineError, WASMTIME_VERSION, cpu_features};
 pub use worker::{Verdict, VerdictError, WorkerOptions, compile_worker_main};
 pub use worker_limits::{COMPILE_STACK_BYTES, CompileLimits};

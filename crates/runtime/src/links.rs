@@ -1,15 +1,16 @@
 //! The interfaces that tasks may import: WASI preview 1 for core modules, WASI 0.2 for components, for both
 //! what `holm:task` says, nothing else.
 //!
-//! Sockets are linked because many runtimes import them without using them; every use is refused (see [`crate::run`]).
+//! Sockets and HTTP are linked whether anything is granted or not, because many runtimes import them without using them:
+//! what may be done with them is decided when it is done (see [`crate::network`]).
 
 use wasmtime::{Engine, component};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::{I32Exit, p1, p2};
 
-use crate::holm_task;
 use crate::run::State;
 use crate::seeded::{SeededClocks, clock_view, poll_oneoff};
+use crate::{holm_task, network};
 
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
@@ -30,6 +31,8 @@ impl Links {
 
         let mut component = component::Linker::new(engine);
         p2::add_to_linker_async(&mut component)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
+        network::shadow(&mut component)?;
         holm_task::add_to_components(&mut component)?;
         let mut component_seeded = component.clone();
         component_seeded.allow_shadowing(true);

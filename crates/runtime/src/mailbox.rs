@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use holm_model::MAX_MESSAGE_BYTES;
@@ -48,6 +48,8 @@ struct Inbox {
     over: bool,
     /// Who waits for a message: at most the one task.
     waiting: Option<Waker>,
+    /// Who waits for the request to stop: the host's part of a service.
+    waiting_for_stop: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -117,9 +119,21 @@ impl Mailbox {
         let mut inbox = lock(&self.inbox);
         if inbox.stop == StopRequest::None {
             inbox.stop = StopRequest::Made;
+            let for_stop = inbox.waiting_for_stop.take();
             wake(inbox);
+            for_stop.into_iter().for_each(Waker::wake);
         }
         true
+    }
+
+    /// Waits until the task is asked to stop, without telling the guest.
+    pub(crate) fn poll_stop(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.stop != StopRequest::None {
+            return Poll::Ready(());
+        }
+        inbox.waiting_for_stop = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Whether the task was asked to stop; the guest is told.

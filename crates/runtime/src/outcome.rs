@@ -68,6 +68,12 @@ pub struct TaskEnd {
     pub output_bytes: u64,
     /// Of those, how many were dropped over the cap.
     pub output_dropped: u64,
+    /// What was refused to it on the network.
+    pub network_refusals: u64,
+    /// Requests answered, if it is a service.
+    pub requests: u64,
+    /// Of those, the failed ones.
+    pub failed_requests: u64,
 }
 
 impl TaskEnd {
@@ -81,6 +87,9 @@ impl TaskEnd {
             run: Duration::ZERO,
             output_bytes: 0,
             output_dropped: 0,
+            network_refusals: 0,
+            requests: 0,
+            failed_requests: 0,
         }
     }
 
@@ -93,7 +102,9 @@ impl TaskEnd {
             queued,
             run: self.run,
             output_bytes: self.output_bytes,
-            ..Usage::default()
+            network_refusals: self.network_refusals,
+            requests: self.requests,
+            failed_requests: self.failed_requests,
         };
         let failed = |reason, message: String| TaskStatus::because(TaskState::Failed, reason, clip(&message));
         let status = match self.outcome {
@@ -121,7 +132,7 @@ impl TaskEnd {
     }
 }
 
-fn over_memory(asked: u64, limit: u64) -> String {
+pub(crate) fn over_memory(asked: u64, limit: u64) -> String {
     format!("asked for {asked} bytes of memory in all; the limit mem is {limit}")
 }
 
@@ -137,7 +148,7 @@ pub(crate) fn of_error(error: &wasmtime::Error, budget: u64, refusal: Option<Ref
         return Outcome::RunnerFailed(format!("the runner has no free slot: {}", error.root_cause()));
     }
     match refusal {
-        Some(Refusal { asked, limit }) => Outcome::OverMemory { asked, limit, then: describe(error) },
+        Some(Refusal { asked, limit, .. }) => Outcome::OverMemory { asked, limit, then: describe(error) },
         None => Outcome::Trapped(describe(error)),
     }
 }
@@ -150,7 +161,7 @@ pub(crate) fn exited(code: i32, refusal: Option<Refusal>) -> Outcome {
 }
 
 /// The trap and its backtrace.
-fn describe(error: &wasmtime::Error) -> String {
+pub(crate) fn describe(error: &wasmtime::Error) -> String {
     let mut text = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
         None => format!("host call failed: {}", error.root_cause()),

@@ -60,6 +60,11 @@ impl Output {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the host has to say to whoever reads the task's output.
+    pub(crate) fn note(&self, text: &str) {
+        self.write(Stream::Stderr, text.as_bytes());
+    }
+
     fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut written = self.lock();
         let room = usize::try_from(written.cap - written.kept).unwrap_or(usize::MAX);

@@ -5,13 +5,14 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holm_model::Reason;
+use holm_model::{Reason, TaskKind};
 use rustix::fs::{Mode, OFlags};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::compile::{core_entry, link_component, link_core};
 use crate::mailbox::Hears;
 use crate::run::State;
+use crate::service::Proxy;
 use crate::{CompileError, Engine, ModuleKind, holm_task};
 
 /// A module that can run as a task. Clones share everything.
@@ -25,12 +26,22 @@ pub(crate) struct Linked {
     hears: Hears,
     pub(crate) plain: Entry,
     pub(crate) seeded: Entry,
+    /// The entry point for requests, if it has one.
+    proxy: Option<Proxy>,
 }
 
 /// A linked module with its entry point.
 pub(crate) enum Entry {
     Core(wasmtime::InstancePre<State>),
     Component(CommandPre<State>),
+    /// There is none but that for requests.
+    Service,
+}
+
+impl Entry {
+    fn of(command: Option<CommandPre<State>>) -> Entry {
+        command.map_or(Entry::Service, Entry::Component)
+    }
 }
 
 /// Why native code was not loaded.
@@ -87,7 +98,7 @@ impl Program {
         let file = open_trusted(native)?;
         let unusable = |error: wasmtime::Error| LoadError::Unusable { message: format!("{error:#}") };
         let links = engine.links();
-        let (hears, plain, seeded) = match kind {
+        let (hears, plain, seeded, proxy) = match kind {
             ModuleKind::Core => {
                 // SAFETY: the file was compiled by this agent from Wasm and cannot have been written by another user
                 // (`open_trusted`); the cache never changes a file in place, it renames complete ones.
@@ -98,6 +109,7 @@ impl Program {
                     holm_task::imported_by_module(&module),
                     Entry::Core(link_core(&links.core, &module)?),
                     Entry::Core(link_core(&links.core_seeded, &module)?),
+                    None,
                 )
             }
             ModuleKind::Component => {
@@ -106,22 +118,45 @@ impl Program {
                 // SAFETY: as above.
                 let component = unsafe { wasmtime::component::Component::deserialize_file(engine.wasm(), opened) };
                 let component = component.map_err(unusable)?;
+                let plain = link_component(&links.component, &component)?;
+                let seeded = link_component(&links.component_seeded, &component)?;
                 (
                     holm_task::imported_by_component(engine.wasm(), &component),
-                    Entry::Component(link_component(&links.component, &component)?),
-                    Entry::Component(link_component(&links.component_seeded, &component)?),
+                    Entry::of(plain.command),
+                    Entry::of(seeded.command),
+                    plain.proxy,
                 )
             }
         };
-        Ok(Program { shared: Arc::new(Linked { engine: engine.clone(), hears, plain, seeded }) })
+        Ok(Program { shared: Arc::new(Linked { engine: engine.clone(), hears, plain, seeded, proxy }) })
     }
 
     /// What it was made from.
     pub fn kind(&self) -> ModuleKind {
         match self.shared.plain {
             Entry::Core(_) => ModuleKind::Core,
-            Entry::Component(_) => ModuleKind::Component,
+            Entry::Component(_) | Entry::Service => ModuleKind::Component,
         }
+    }
+
+    /// Checks that it can run as a task of a kind.
+    ///
+    /// # Errors
+    /// The world that the kind needs, and the one it is of.
+    pub fn suits(&self, kind: TaskKind) -> Result<(), CompileError> {
+        const COMMAND: &str = "wasi:cli/run (world wasi:cli/command)";
+        const PROXY: &str = "wasi:http/incoming-handler (world wasi:http/proxy)";
+        let (found, expected) = match (kind, &self.shared.plain, &self.shared.proxy) {
+            (TaskKind::Service, Entry::Core(_), _) => ("_start (WASI preview 1)", PROXY),
+            (TaskKind::Service, _, None) => (COMMAND, PROXY),
+            (TaskKind::Command, Entry::Service, _) => (PROXY, COMMAND),
+            _ => return Ok(()),
+        };
+        Err(CompileError::World { kind: kind.as_str(), found, expected })
+    }
+
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.shared.proxy.as_ref()
     }
 
     /// Whether it can learn that it is asked to stop, so that a grace period makes sense.

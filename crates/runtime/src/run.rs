@@ -13,14 +13,17 @@ use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use crate::http::Http;
 use crate::limits::{HOSTCALL_BYTES, MAX_HANDLES, MAX_RANDOM_BYTES};
 use crate::mailbox::Mailbox;
-use crate::memory::MemoryLimiter;
+use crate::memory::{MemoryLimiter, MemoryPool, Refusal};
+use crate::network::TaskNetwork;
 use crate::outcome::{exited, of_error};
 use crate::output::Output;
 use crate::program::Entry;
 use crate::queue::slice_is_used_up;
 use crate::seeded::{self, VirtualClock};
+use crate::service;
 use crate::{Command, HostDir, Outcome, Preopen, Program, Stream, TaskEnd};
 
 /// The precision, in units, to which the fuel of a guest is known that was ended from outside. Each costs a short pause.
@@ -33,7 +36,24 @@ pub(crate) struct State {
     pub(crate) clock: VirtualClock,
     pub(crate) seeded: bool,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) network: Arc<TaskNetwork>,
+    pub(crate) http: Http,
     memory: MemoryLimiter,
+}
+
+impl State {
+    /// The latest growth of memory that was refused.
+    pub(crate) fn memory_refusal(&self) -> Option<Refusal> {
+        self.memory.refusal()
+    }
+}
+
+/// Whose memory a guest's is.
+pub(crate) enum Memory {
+    /// Its own.
+    Own,
+    /// Its task's, with that of others.
+    Shared(MemoryPool),
 }
 
 impl WasiView for State {
@@ -66,21 +86,31 @@ impl Control {
         self.stop.get().map(|(reason, message)| Outcome::Killed { reason: *reason, message: message.clone() })
     }
 
+    /// The guest has been instantiated, or what stands for it.
+    pub(crate) fn set_instantiated(&self) {
+        self.instantiated.store(true, Ordering::Release);
+    }
+
     /// Whether the guest has been instantiated.
     pub(crate) fn is_instantiated(&self) -> bool {
         self.instantiated.load(Ordering::Acquire)
     }
 }
 
-/// Runs a command to its end. All of the guest's memory is gone when the future is done.
+/// Runs a command to its end, or serves a service until it is stopped. All of the guest's memory is gone when the future
+/// is done.
 pub(crate) async fn run(
     program: Program,
-    command: Command,
+    mut command: Command,
     output: Output,
     mailbox: Arc<Mailbox>,
     control: &Control,
 ) -> TaskEnd {
-    let state = match state(&command, &output, mailbox) {
+    let network = Arc::new(TaskNetwork::new(command.network.clone(), output.clone()));
+    if let Some(options) = command.service.take() {
+        return service::run(program, options, command, output, mailbox, network, control).await;
+    }
+    let state = match state(&command, &output, mailbox, network.clone(), Memory::Own) {
         Ok(state) => state,
         Err(outcome) => return TaskEnd::unused(outcome),
     };
@@ -102,13 +132,13 @@ pub(crate) async fn run(
     };
     let (kept, output_dropped) = output.totals();
     TaskEnd {
-        outcome,
-        cpu: Duration::ZERO, // The queue knows.
         fuel,
         peak_memory: store.data().memory.peak(),
         run: begin.elapsed(),
         output_bytes: kept + output_dropped,
         output_dropped,
+        network_refusals: network.refusals(),
+        ..TaskEnd::unused(outcome)
     }
 }
 
@@ -157,10 +187,12 @@ async fn call(entry: &Entry, store: &mut Store<State>, control: &Control) -> Cal
                 Ok(command) => command,
                 Err(error) => return not_instantiated(error, store),
             };
-            control.instantiated.store(true, Ordering::Release);
+            control.set_instantiated();
             let run = command.wasi_cli_run().call_run(store).await;
             Called::Returned(run.map(|result| if result.is_ok() { 0 } else { 1 }))
         }
+        // The runner has checked; this is for whoever else submits tasks.
+        Entry::Service => Called::NotInstantiated("a service was to be run as a command".to_owned()),
     }
 }
 
@@ -173,7 +205,7 @@ fn not_instantiated(error: wasmtime::Error, store: &Store<State>) -> Called {
     Called::NotInstantiated(format!("the task cannot be instantiated: {error:#}"))
 }
 
-fn store(program: &Program, state: State, budget: u64) -> wasmtime::Result<Store<State>> {
+pub(crate) fn store(program: &Program, state: State, budget: u64) -> wasmtime::Result<Store<State>> {
     let mut store = Store::try_new(program.engine().wasm(), state)?;
     store.limiter(|state| &mut state.memory);
     store.set_fuel(budget)?;
@@ -188,11 +220,18 @@ fn store(program: &Program, state: State, budget: u64) -> wasmtime::Result<Store
     Ok(store)
 }
 
-/// What the guest is given. The builder grants nothing: stdin is at its end, sockets and names are refused.
-fn state(command: &Command, output: &Output, mailbox: Arc<Mailbox>) -> Result<State, Outcome> {
+/// What the guest is given. The builder grants nothing: stdin is at its end; sockets and names are refused, unless the
+/// task's network has some.
+pub(crate) fn state(
+    command: &Command,
+    output: &Output,
+    mailbox: Arc<Mailbox>,
+    network: Arc<TaskNetwork>,
+    memory: Memory,
+) -> Result<State, Outcome> {
     let mut wasi = WasiCtxBuilder::new();
     wasi.allow_blocking_current_thread(false);
-    wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    network.configure(&mut wasi);
     wasi.max_random_size(MAX_RANDOM_BYTES);
     wasi.args(&command.args).envs(&command.env);
     wasi.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
@@ -202,8 +241,12 @@ fn state(command: &Command, output: &Output, mailbox: Arc<Mailbox>) -> Result<St
     let clock = command.seed.map(|seed| seeded::configure(&mut wasi, seed)).unwrap_or_default();
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(MAX_HANDLES);
-    let memory = MemoryLimiter::new(command.limits.memory_bytes);
-    Ok(State { wasi, clock, seeded: command.seed.is_some(), mailbox, memory })
+    let memory = match memory {
+        Memory::Own => MemoryLimiter::new(command.limits.memory_bytes),
+        Memory::Shared(pool) => MemoryLimiter::of_pool(pool),
+    };
+    let http = Http::new(network.clone());
+    Ok(State { wasi, clock, seeded: command.seed.is_some(), mailbox, network, http, memory })
 }
 
 fn open(wasi: &mut WasiCtxBuilder, preopen: &Preopen) -> Result<(), Outcome> {

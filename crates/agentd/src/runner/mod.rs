@@ -3,6 +3,7 @@
 //! The shell of [`holm_agent::Runner`]: it listens on a unix socket in its directory, hands the agent's messages and the
 //! tasks' ends to the core, and performs what the core decides on the run queue, the log and the socket.
 
+mod network;
 mod output;
 mod socket;
 mod tasks;

@@ -10,11 +10,12 @@ use std::{fs, io};
 use holm_agent::{Runner, RunnerEvent};
 use holm_model::{Amount, Launch, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
 use holm_runtime::{
-    Command, CommandLimits, CpuShare, Engine, HostDir, Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd,
-    TaskHandle,
+    Command, CommandLimits, CpuShare, Engine, HostDir, NetworkPolicy, Observer, Preopen, Program, Queue, SubmitError,
+    Task, TaskEnd, TaskHandle,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::network::{self, Network};
 use super::output::{SharedLog, TaskOutput};
 use super::{Happening, MESSAGES};
 use crate::control::describe;
@@ -80,6 +81,9 @@ struct Work {
     directories: Vec<(Arc<OwnedFd>, String, bool)>,
     /// The root of tasks that have neither input files nor a directory of their own.
     empty: Arc<OwnedFd>,
+    network: Network,
+    /// What the runner has places for.
+    max_tasks: usize,
 }
 
 enum Phase {
@@ -163,11 +167,17 @@ impl Tasks {
     /// A guest has ended; its place goes to one that waits.
     pub(super) fn ended(&mut self, work: WorkId, position: u32) {
         if let Some(Phase::Running(_)) = self.live.remove(&(work, position)) {
-            self.running -= 1;
+            let places = self.works.get(&work).map_or(1, |work| work.places(self.max_tasks));
+            self.running = self.running.saturating_sub(places);
         }
-        while let Some(next) = self.waiting.pop_front() {
+        // One that does not fit goes to the end of those that wait, and the next is tried.
+        for _ in 0..self.waiting.len() {
+            if self.running >= self.max_tasks {
+                return;
+            }
+            let Some(next) = self.waiting.pop_front() else { return };
             if matches!(self.live.get(&next), Some(Phase::Waiting)) {
-                return self.submit(next);
+                self.submit(next);
             }
         }
     }
@@ -217,6 +227,7 @@ impl Tasks {
             return Err(failed(Reason::RunnerError, format!("{work} is not known to the runner")));
         };
         let program = self.program(prepared)?;
+        program.suits(launch.spec.kind).map_err(|error| failed(error.reason(), describe(&error)))?;
         let open = |directory: &holm_model::PreparedDirectory| match open_below(directory) {
             Ok(fd) => Ok((Arc::new(fd), format!("/{}", directory.guest), directory.writable)),
             Err(error) => {
@@ -232,7 +243,12 @@ impl Tasks {
         let path = |text: &Option<Arc<str>>| text.as_deref().map(PathBuf::from);
         let (inputs, scratch) = (path(&prepared.inputs), path(&prepared.scratch));
         let empty = self.empty.clone();
-        let shared = Arc::new(Work { id: work, launch: launch.clone(), program, inputs, scratch, directories, empty });
+        let spec = &launch.spec;
+        let network = NetworkPolicy::new(spec.network.clone(), spec.ports(), prepared.network.clone());
+        let network = Network { policy: Arc::new(network), listen: prepared.network.listen };
+        let (launch, max_tasks) = (launch.clone(), self.max_tasks);
+        let shared =
+            Arc::new(Work { id: work, launch, program, inputs, scratch, directories, empty, network, max_tasks });
         self.works.insert(work, shared.clone());
         Ok(shared)
     }
@@ -261,7 +277,8 @@ impl Tasks {
     fn submit(&mut self, (work, position): TaskKey) {
         let (Some(shared), Some(queue)) = (self.works.get(&work), &self.queue) else { return };
         let output = TaskOutput { log: self.log.clone(), work, position };
-        if self.running >= self.max_tasks {
+        let places = shared.places(self.max_tasks);
+        if self.running + places > self.max_tasks {
             self.waiting.push_back((work, position));
             self.live.insert((work, position), Phase::Waiting);
             return;
@@ -276,7 +293,7 @@ impl Tasks {
         };
         let phase = match queue.submit(task) {
             Ok(handle) => {
-                self.running += 1;
+                self.running += places;
                 Phase::Running(handle)
             }
             Err(SubmitError::Full { .. }) => {
@@ -307,6 +324,11 @@ impl Tasks {
 }
 
 impl Work {
+    /// How many of the runner's places for instances a task takes.
+    fn places(&self, max_tasks: usize) -> usize {
+        network::places(&self.launch.spec, max_tasks)
+    }
+
     fn command(&self, position: u32) -> Command {
         let spec = &self.launch.spec;
         let mut env: Vec<(String, String)> =
@@ -328,7 +350,16 @@ impl Work {
             output_bytes: spec.limits.output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES),
             cpu: self.cpu_share(),
         };
-        Command { args, env, limits, seed: spec.seed, preopens: self.preopens(position) }
+        env.extend(self.network.environment(spec));
+        Command {
+            args,
+            env,
+            limits,
+            seed: spec.seed,
+            preopens: self.preopens(position),
+            network: self.network.policy.clone(),
+            service: self.network.service(spec, self.max_tasks),
+        }
     }
 
     /// The tasks of a launch follow one another on its slots.

@@ -72,7 +72,11 @@ impl Slot {
         let control = Arc::new(Control::default());
         let output = Output::new(output, command.limits.output_bytes);
         // A seeded task must not depend on when somebody tells it something.
-        let hears = if command.seed.is_some() { Hears::default() } else { program.hears() };
+        let hears = match (&command.service, command.seed) {
+            (Some(_service), _) => Hears { messages: false, stop: true },
+            (None, Some(_seed)) => Hears::default(),
+            (None, None) => program.hears(),
+        };
         let mailbox = Arc::new(Mailbox::new(hears, observer));
         let of_future = (control.clone(), mailbox.clone());
         let future = Box::pin(async move {

@@ -58,6 +58,8 @@ pub(crate) fn command() -> Command {
         },
         seed: None,
         preopens: Vec::new(),
+        network: Arc::default(),
+        service: None,
     }
 }
 

@@ -123,6 +123,17 @@ fn sleep() {
 }
 
 #[test]
+fn net_probe() {
+    let args = ["tcp:127.0.0.1:22", "tcp:1.1.1.1:443", "udp:127.0.0.1:53", "listen:0.0.0.0:8080"];
+    let [core, component] = both(samples::NET_PROBE, &args, |_| {});
+    // Preview 1 has no call that opens a socket.
+    assert_eq!((core.stdout.matches("Unsupported").count(), core.end.network_refusals), (4, 0), "{}", core.stdout);
+    assert_eq!(component.stdout.matches("PermissionDenied").count(), 4, "{}", component.stdout);
+    assert_eq!(component.end.network_refusals, 4);
+    assert!(component.stderr.contains("a tcp socket is refused: no network is granted"), "{}", component.stderr);
+}
+
+#[test]
 fn spin() {
     let queue = queue(1);
     for bytes in [samples::SPIN.p1_bytes(), samples::SPIN.p2_bytes()] {
