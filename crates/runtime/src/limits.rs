@@ -30,19 +30,20 @@ pub const MAX_TOLD_REFUSALS: u64 = 8;
 pub const HTTP_CHUNK_BYTES: usize = 64 << 10;
 
 /// Bytes that one HTTP connection buffers in each direction.
-pub const HTTP_BUFFER_BYTES: usize = 64 << 10;
+pub const HTTP_BUFFER_BYTES: usize = 16 << 10;
 
 /// Bytes of the header fields that a guest makes, as the host keeps them.
 pub const MAX_FIELD_BYTES: usize = 128 << 10;
 
 /// Bytes of the head of one request to a service.
-pub const REQUEST_HEAD_BYTES: usize = 32 << 10;
+pub const REQUEST_HEAD_BYTES: usize = 16 << 10;
 
 /// How long a client of a service may take to send the head of a request, and stay idle between two.
 pub const REQUEST_HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// Connections that one service has at a time; more wait to be accepted.
-pub const MAX_CLIENTS: usize = 1_024;
+/// Connections that one service has at a time; more wait to be accepted. With [`HTTP_BUFFER_BYTES`] each way they bound what
+/// clients make a runner hold for one service: 16 MiB.
+pub const MAX_CLIENTS: usize = 512;
 
 /// Core instances that one task may have: composed components have several.
 pub const MAX_INSTANCES: usize = 1_000;

@@ -37,12 +37,13 @@ const ARROWS: [(&str, &[&str]); 17] = [
 const DEV: &str = "test-programs";
 
 /// External crates and the only crates of ours that may name them, other than in tests.
-const OWNERS: [(&str, &[&str]); 14] = [
+const OWNERS: [(&str, &[&str]); 15] = [
     ("redb", &["coordination"]),
     ("etcd-client", &["coordination"]),
     // `host` generates the scheduler world's bindings.
     ("wasmtime", &["runtime", "host"]),
     ("wasmtime-wasi", &["runtime", "host"]),
+    ("wasmtime-wasi-http", &["runtime"]),
     ("wasmtime-environ", &["runtime"]),
     ("prost", &["proto"]),
     ("prost-types", &["proto"]),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use holm_model::Resources;
 
+use super::daemons::{AllowedNet, allowed_net};
 use crate::values;
 
 const UP_EXAMPLES: &str = "\
@@ -32,6 +33,9 @@ pub(crate) struct UpArgs {
     /// What each agent offers [default: this machine, shared out]
     #[arg(long, value_name = "SPEC")]
     pub(crate) resources: Option<Resources>,
+    /// What tasks may be granted on the network, as for holm agent; may be repeated
+    #[arg(long, value_name = "PATTERN", value_parser = allowed_net)]
+    pub(crate) allow_net: Vec<AllowedNet>,
 }
 
 const DEMO_EXAMPLES: &str = "\

@@ -137,7 +137,7 @@ impl From<EngineArg> for EngineKind {
 /// A pattern, or none at all.
 pub(crate) type AllowedNet = Option<NetPattern>;
 
-fn allowed_net(text: &str) -> Result<AllowedNet, String> {
+pub(super) fn allowed_net(text: &str) -> Result<AllowedNet, String> {
     if text == "none" { Ok(None) } else { text.parse().map(Some).map_err(|error: ParseNetworkError| error.to_string()) }
 }
 

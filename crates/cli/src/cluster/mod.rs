@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) agents: Vec<Resources>,
     /// Directories below which tasks may open some, as `holm agent --allow` takes them.
     pub(crate) allow: Vec<String>,
+    /// What tasks may be granted on the network, as `holm agent --allow-net` takes it.
+    pub(crate) allow_net: Vec<String>,
     /// Whether the daemons outlive this process.
     pub(crate) keep: bool,
 }
@@ -115,6 +117,9 @@ impl Cluster {
             agent.arg("--resources", resources).arg_path("--token-file", &self.dir.join("token"));
             plan.allow.iter().for_each(|allowed| {
                 agent.arg("--allow", allowed);
+            });
+            plan.allow_net.iter().for_each(|pattern| {
+                agent.arg("--allow-net", pattern);
             });
             agent.start()?;
             self.daemons.push(agent);

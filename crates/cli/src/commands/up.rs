@@ -32,6 +32,11 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         listen,
         agents: agents.clone(),
         allow: vec![format!("{}:rw", here.display())],
+        allow_net: args
+            .allow_net
+            .iter()
+            .map(|pattern| pattern.as_ref().map_or("none".to_owned(), ToString::to_string))
+            .collect(),
         keep: false,
     };
     let mut cluster = tokio::select! {

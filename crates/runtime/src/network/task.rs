@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -210,7 +211,62 @@ impl Drop for Connection {
     }
 }
 
-/// Whether an address is one of this host: exactly then a socket can be bound to it.
+/// Whether an address is one of this host: exactly then a socket can be bound to it. Where that cannot be found out, it is.
 fn is_of_this_host(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    UdpSocket::bind((address, 0)).err().is_none_or(|error| error.kind() != ErrorKind::AddrNotAvailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use holm_model::{NetworkGrants, PreparedNetwork, Ranges};
+
+    use super::*;
+    use crate::{OutputSink, Stream};
+
+    struct Nowhere;
+
+    impl OutputSink for Nowhere {
+        fn write(&mut self, _: Stream, _: &[u8]) {}
+    }
+
+    fn network(outbound: &str) -> TaskNetwork {
+        let grants = NetworkGrants { outbound: vec![outbound.parse().unwrap()], listen: None };
+        let prepared = PreparedNetwork { allowed: crate::public_internet(), ..PreparedNetwork::default() };
+        let policy = NetworkPolicy::new(grants, Ranges::default(), prepared);
+        TaskNetwork::new(Arc::new(policy), Output::new(Box::new(Nowhere), 1 << 20))
+    }
+
+    #[test]
+    fn an_address_is_reached_once_a_granted_name_resolved_to_it() {
+        let network = network("api.example.org:443");
+        let name: HostName = "api.example.org".parse().unwrap();
+        let to = "198.41.0.4:443".parse().unwrap();
+        assert!(!network.may_connect(to), "nobody resolved anything yet");
+        network.lookup_began(7, name.clone());
+        assert!(network.answered(7, "198.41.0.4".parse().unwrap()));
+        assert!(!network.answered(7, "10.0.0.1".parse().unwrap()), "a private address is no answer");
+        network.lookup_ended(7);
+        assert!(network.may_connect(to));
+        assert!(network.may_connect("[::ffff:198.41.0.4]:443".parse().unwrap()));
+        assert!(!network.may_connect("198.41.0.4:80".parse().unwrap()));
+        assert!(!network.may_connect("10.0.0.1:443".parse().unwrap()));
+        assert!(!network.check(to, SocketAddrUse::UdpSend));
+        assert_eq!(network.refusals(), 5);
+    }
+
+    #[test]
+    fn answers_are_remembered_up_to_a_limit() {
+        let network = network("*:443");
+        let name: HostName = "a.example".parse().unwrap();
+        for number in 0..u32::try_from(2 * MAX_PINNED).unwrap() {
+            network.pin(&name, std::net::Ipv4Addr::from_bits(0x0800_0000 + number).into());
+        }
+        assert!(network.lock().pins.len() <= MAX_PINNED);
+    }
+
+    #[test]
+    fn this_host_is_known_by_its_addresses() {
+        assert!(is_of_this_host("127.0.0.1".parse().unwrap()));
+        assert!(!is_of_this_host("198.41.0.4".parse().unwrap()));
+    }
 }

@@ -77,6 +77,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         listen: ([127, 0, 0, 1], 0).into(),
         agents: agents.clone(),
         allow: Vec::new(),
+        allow_net: Vec::new(),
         keep: args.keep,
     };
     let mut cluster = tokio::select! {

@@ -32,6 +32,18 @@ struct EndLine<'a> {
     peak_memory_bytes: u64,
     queued_ms: f64,
     run_ms: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    network_refusals: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    requests: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    failed_requests: u64,
+}
+
+/// What only tasks with a network have is not shown of others.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One line of JSON for each task of an update.
@@ -51,6 +63,9 @@ pub(super) fn json_lines(update: &TaskUpdate) -> Vec<u8> {
             peak_memory_bytes: usage.peak_memory,
             queued_ms: output::millis(usage.queued),
             run_ms: output::millis(usage.run),
+            network_refusals: usage.network_refusals,
+            requests: usage.requests,
+            failed_requests: usage.failed_requests,
         };
         // Plain fields always serialize.
         if let Ok(text) = serde_json::to_vec(&line) {
