@@ -206,6 +206,8 @@ impl Machine {
             limits,
             seed: Some(11),
             preopens: Vec::new(),
+            network: Default::default(),
+            service: None,
         };
         let (sender, receiver) = sync_channel(1);
         let written = Arc::default();
