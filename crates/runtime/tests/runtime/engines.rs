@@ -64,6 +64,7 @@ deterministic! {
     hello HELLO []
     lines LINES []
     list_dir LIST_DIR ["/"]
+    net_probe NET_PROBE ["tcp:127.0.0.1:22" "listen:0.0.0.0:8080" "resolve:localhost:80"]
     random_and_time RANDOM_AND_TIME []
     render_tile RENDER_TILE ["64" "64" "24" "24" "6" "5" "80"]
     sleep SLEEP ["3600000"]
