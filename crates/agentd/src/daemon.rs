@@ -10,8 +10,8 @@ use std::time::Duration;
 use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, SessionId};
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
-    AgentInfo, Attributes, Capabilities, FrameworkId, Isolation, Launch, NetPattern, ResourceName, Resources,
-    TaskState, ToAgent, ToMaster, ToRunner, WorkId,
+    AgentInfo, Amount, Attributes, Capabilities, FrameworkId, Isolation, Launch, Metering, NetPattern, ResourceName,
+    Resources, TaskState, ToAgent, ToMaster, ToRunner, WorkId,
 };
 use holm_proto::agent;
 use holm_runtime::{Allocation, CompileLimits, Engine, EngineError, EngineKind};
@@ -26,10 +26,11 @@ use crate::grants::{AllowError, AllowedDirectories};
 use crate::machine::{boot_clock, boot_id, detect_resources, hostname};
 use crate::native::{NativeCache, WorkerCommand};
 use crate::network::AgentNetwork;
-use crate::prepare::{Caches, Preparer};
+use crate::prepare::{Caches, NativeCaches, Preparer};
 use crate::process::raise_open_files;
 use crate::runners::{RunnerCommand, Runners, runner_dir};
 use crate::sandbox;
+use crate::seats::Seats;
 
 /// Events that wait for the loop; beyond, their senders wait.
 const EVENTS: usize = 1024;
@@ -118,6 +119,9 @@ pub enum AgentError {
     /// Its checkpoint cannot be written any more.
     #[error("the agent's checkpoint cannot be written")]
     Write(#[source] io::Error),
+    /// The table through which its runners share CPU time cannot be written.
+    #[error("the table of CPU shares cannot be written")]
+    CpuTable(#[source] io::Error),
     /// An allowed directory does not exist.
     #[error("an allowed directory cannot be used")]
     Allow(#[from] AllowError),
@@ -209,7 +213,9 @@ impl Daemon {
         ];
         let source = MasterBlobs::new(connection, masters);
         let preparer = Arc::new(preparer(options, &info.resources, &dir, source)?);
-        let runners = Runners::new(runner_command(options, &info.resources), &places()?.runners, events.clone());
+        let Amount(cpus) = info.resources.scalar(&ResourceName::Cpus);
+        let seats = Seats::open(dir.path().join("cpu-shares"), cpus).map_err(AgentError::CpuTable)?;
+        let runners = Runners::new(runner_command(options, &info.resources), seats, &places()?.runners, events.clone());
         let inbox = Inbox { events: inbox_events, control: control_inbox, questions };
         Ok(Daemon {
             core,
@@ -486,6 +492,13 @@ fn preparer(
     let engine = Engine::of_kind(options.engine, Allocation::OnDemand)?;
     let native = NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker_command(options));
     let blobs = Arc::new(BlobStore::open(&dir.below("blobs")?, MAX_BLOB_BYTES)?);
+    let uncounted = engine.metered(Metering::Epochs)?;
+    let mut uncounted_worker = worker_command(options);
+    uncounted_worker.args.extend(["--metering", "epochs"].map(str::to_owned));
+    let native = NativeCaches {
+        counted: native,
+        uncounted: NativeCache::new(&dir.below("native-epochs")?, uncounted.compatibility_key(), uncounted_worker),
+    };
     let caches = Caches { blobs, native, max_bytes: options.cache_bytes };
     let allowed = AllowedDirectories::new(&options.allow)?;
     let (net, address) = (options.allow_net.clone(), options.task_address);

@@ -28,6 +28,7 @@ mod process;
 pub mod runner;
 mod runners;
 mod sandbox;
+mod seats;
 mod turns;
 
 pub use daemon::{AgentError, CompileOptions, Options, run};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use holm_datadir::{BlobStore, digest_of_file};
-use holm_model::{Digest, FrameworkId, Launch, Prepared, Reason, ResourceName, WorkId};
+use holm_model::{Digest, FrameworkId, Launch, Metering, Prepared, Reason, ResourceName, WorkId};
 use tokio::sync::{Mutex, watch};
 
 use crate::flights::{Flights, Progress};
@@ -49,12 +49,29 @@ pub(crate) trait Fetch: Send + Sync {
     fn fetch(&self, digest: Digest, store: &BlobStore) -> impl Future<Output = Result<(), String>> + Send;
 }
 
+/// Native code, by how its tasks are metered.
+pub(crate) struct NativeCaches {
+    pub(crate) counted: NativeCache,
+    pub(crate) uncounted: NativeCache,
+}
+
+impl NativeCaches {
+    fn of(&self, metering: Metering) -> &NativeCache {
+        match metering {
+            Metering::FuelAndEpochs => &self.counted,
+            Metering::Epochs => &self.uncounted,
+        }
+    }
+}
+
 /// Prepares launches, several at a time; one digest is fetched and compiled once however many wait for it.
 pub(crate) struct Preparer<F> {
     blobs: Arc<BlobStore>,
-    native: NativeCache,
+    native: NativeCaches,
     turns: Turns,
     flights: Flights,
+    /// Of modules whose fuel is not counted.
+    uncounted_flights: Flights,
     allowed: AllowedDirectories,
     network: AgentNetwork,
     works: PathBuf,
@@ -72,7 +89,7 @@ pub(crate) struct Caches {
     /// Modules and input files.
     pub(crate) blobs: Arc<BlobStore>,
     /// What was compiled.
-    pub(crate) native: NativeCache,
+    pub(crate) native: NativeCaches,
     /// How much each of them may take.
     pub(crate) max_bytes: u64,
 }
@@ -94,6 +111,7 @@ impl<F: Fetch + 'static> Preparer<F> {
             native,
             turns: Turns::new(workers),
             flights: Flights::default(),
+            uncounted_flights: Flights::default(),
             allowed,
             network,
             works: works.to_owned(),
@@ -120,7 +138,7 @@ impl<F: Fetch + 'static> Preparer<F> {
         let directories = granted.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
         let network = self.network.prepare(spec).await;
         let network = network.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
-        let program = self.native_code(spec.module, framework, waits).await?;
+        let program = self.native_code(spec.module, spec.metering, framework, waits).await?;
         let sandbox = self.works.join(work.to_string());
         let failed = |error| PrepareError::new(Reason::Sandbox, format!("the sandbox cannot be made: {error}"));
         clear(&sandbox).map_err(failed)?;
@@ -142,34 +160,45 @@ impl<F: Fetch + 'static> Preparer<F> {
     async fn native_code(
         self: &Arc<Self>,
         module: Digest,
+        metering: Metering,
         framework: FrameworkId,
         waits: &(impl Fn(Arc<str>) + Sync),
     ) -> Result<PathBuf, PrepareError> {
-        if let Some(path) = self.native.find(&module) {
-            let native = self.native.clone();
+        let cache = self.native.of(metering);
+        if let Some(path) = cache.find(&module) {
+            let native = cache.clone();
             if self.check_once(&path, move |path| native.is_whole(path)).await {
                 return Ok(path);
             }
             tracing::warn!(path = %path.display(), "native code is damaged; it is compiled again");
-            self.native.discard(&path);
+            cache.discard(&path);
         }
-        if let Some(error) = self.flights.failure(module) {
+        let flights = self.flights(metering);
+        if let Some(error) = flights.failure(module) {
             return Err(error);
         }
-        let flight = self.flights.join(module, |progress| {
+        let flight = flights.join(module, |progress| {
             let preparer = self.clone();
             async move {
-                let result = preparer.compile(module, framework, &progress).await;
+                let result = preparer.compile(module, metering, framework, &progress).await;
                 progress.send_replace(Progress::Over(result));
             }
         });
         flight.land(waits).await
     }
 
+    fn flights(&self, metering: Metering) -> &Flights {
+        match metering {
+            Metering::FuelAndEpochs => &self.flights,
+            Metering::Epochs => &self.uncounted_flights,
+        }
+    }
+
     /// Fetches and compiles a module when it is its framework's turn.
     async fn compile(
         &self,
         module: Digest,
+        metering: Metering,
         framework: FrameworkId,
         progress: &watch::Sender<Progress>,
     ) -> Result<PathBuf, PrepareError> {
@@ -181,17 +210,18 @@ impl<F: Fetch + 'static> Preparer<F> {
         let blob = self.blob(module).await?;
         let _turn = place.turn(tell).await;
         tell("its module is compiled".to_owned());
-        let compiled = self.native.compile(&module, &blob).await;
+        let cache = self.native.of(metering);
+        let compiled = cache.compile(&module, &blob).await;
         match compiled {
             Ok(path) => {
-                self.native.evict(self.max_cache_bytes);
+                cache.evict(self.max_cache_bytes);
                 Ok(path)
             }
             Err(error) => {
                 let lasting = error.lasting;
                 let error = PrepareError::from(error);
                 if lasting {
-                    self.flights.note_failure(module, error.clone());
+                    self.flights(metering).note_failure(module, error.clone());
                 }
                 Err(error)
             }

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::link::{read_messages, short_path, write_messages};
 use crate::process::{ProcessHandle, ProcessIdentity};
+use crate::seats::Seats;
 
 /// Messages to one runner that wait to be written; beyond, its connection is closed and made anew.
 const OUTBOX: usize = 4096;
@@ -44,6 +45,7 @@ pub(crate) struct RunnerCommand {
 /// The agent's runner processes.
 pub(crate) struct Runners {
     command: RunnerCommand,
+    seats: Seats,
     dir: PathBuf,
     events: mpsc::Sender<AgentEvent>,
     known: HashMap<RunnerId, Known>,
@@ -67,8 +69,8 @@ pub(crate) fn runner_dir(runners: &Path, scope: &RunnerScope, runner: RunnerId) 
 
 impl Runners {
     /// Runners below `dir`, which exists; what happens to them goes to `events`.
-    pub(crate) fn new(command: RunnerCommand, dir: &Path, events: mpsc::Sender<AgentEvent>) -> Runners {
-        Runners { command, dir: dir.to_owned(), events, known: HashMap::new() }
+    pub(crate) fn new(command: RunnerCommand, seats: Seats, dir: &Path, events: mpsc::Sender<AgentEvent>) -> Runners {
+        Runners { command, seats, dir: dir.to_owned(), events, known: HashMap::new() }
     }
 
     /// Starts a runner. It belongs to no group or session of the agent, so that it outlives it.
@@ -80,7 +82,7 @@ impl Runners {
         }
     }
 
-    fn spawn(&self, dir: &Path, runner: RunnerId) -> io::Result<ProcessHandle> {
+    fn spawn(&mut self, dir: &Path, runner: RunnerId) -> io::Result<ProcessHandle> {
         // A directory of that name can only be left from a life of the agent that nobody remembers.
         match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -94,6 +96,9 @@ impl Runners {
         command.arg("--log-bytes").arg(log_bytes.to_string()).arg("--engine").arg(engine.as_str());
         if !pooled {
             command.arg("--on-demand");
+        }
+        if let Some(seat) = self.seats.assign(runner, dir)? {
+            command.arg("--cpu-table").arg(self.seats.table()).arg("--cpu-seat").arg(seat.to_string());
         }
         // Nothing of the agent's environment reaches the process that runs guests.
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "HOLM_LOG"));
@@ -112,6 +117,7 @@ impl Runners {
     /// Connects to a runner that was started by an earlier life of the agent.
     pub(crate) fn reclaim(&mut self, runner: RunnerId, scope: RunnerScope) {
         let dir = runner_dir(&self.dir, &scope, runner);
+        self.seats.recall(runner, &dir);
         match ProcessIdentity::read(&dir).and_then(|identity| identity.open()) {
             Some(process) => self.follow(runner, dir, process.into()),
             None => self.exited(runner, "its process was gone when the agent came back".to_owned()),
@@ -182,6 +188,7 @@ impl Runners {
 
     /// Forgets a runner that has exited.
     pub(crate) fn forget(&mut self, runner: RunnerId) {
+        self.seats.free(runner);
         if let Some(known) = self.known.remove(&runner) {
             known.link.abort();
         }

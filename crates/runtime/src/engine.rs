@@ -2,9 +2,12 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures};
+use holm_model::Metering;
+use wasmtime::{
+    Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures,
+};
 
 use crate::limits::MAX_BACKTRACE_FRAMES;
 use crate::links::Links;
@@ -51,10 +54,29 @@ pub struct Engine {
 struct Shared {
     wasm: wasmtime::Engine,
     links: Links,
-    ticker: Ticker,
+    ticker: Arc<Ticker>,
+    epochs: Arc<Epochs>,
     kind: EngineKind,
+    metering: Metering,
     allocation: Allocation,
     compatibility_key: String,
+}
+
+/// The engines that share a ticker: tasks of one run queue, metered in different ways. The lock is held for a push or
+/// while each is told of a tick.
+#[derive(Default)]
+struct Epochs(Mutex<Vec<EngineWeak>>);
+
+impl Epochs {
+    fn advance(&self) {
+        for engine in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(EngineWeak::upgrade) {
+            engine.increment_epoch();
+        }
+    }
+
+    fn add(&self, engine: &wasmtime::Engine) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(engine.weak());
+    }
 }
 
 impl Engine {
@@ -76,26 +98,51 @@ impl Engine {
             return Err(EngineError::NoCompiler(std::env::consts::ARCH));
         }
         let (wasm, allocation) = match allocation {
-            Allocation::OnDemand => (on_demand(kind)?, allocation),
+            Allocation::OnDemand => (on_demand(kind, Metering::default())?, allocation),
             Allocation::Pooled { tasks } => match pooled(kind, tasks).and_then(|config| wasmtime::Engine::new(&config))
             {
                 Ok(wasm) => (wasm, allocation),
                 Err(error) => {
                     tracing::warn!(tasks, error = format!("{error:#}"), "task slots do not fit: allocating on demand");
-                    (on_demand(kind)?, Allocation::OnDemand)
+                    (on_demand(kind, Metering::default())?, Allocation::OnDemand)
                 }
             },
         };
         let links = Links::new(&wasm).map_err(EngineError::Links)?;
-        let weak = wasm.weak();
-        let tick = move || {
-            if let Some(engine) = weak.upgrade() {
-                engine.increment_epoch();
-            }
-        };
-        let ticker = Ticker::start(tick).map_err(EngineError::Ticker)?;
+        let epochs = Arc::<Epochs>::default();
+        epochs.add(&wasm);
+        let of_ticker = epochs.clone();
+        let ticker = Arc::new(Ticker::start(move || of_ticker.advance()).map_err(EngineError::Ticker)?);
         let compatibility_key = compatibility_key(kind, &wasm);
-        Ok(Engine { shared: Arc::new(Shared { wasm, links, ticker, kind, allocation, compatibility_key }) })
+        let metering = Metering::default();
+        let shared = Shared { wasm, links, ticker, epochs, kind, metering, allocation, compatibility_key };
+        Ok(Engine { shared: Arc::new(shared) })
+    }
+
+    /// An engine for tasks that are metered like this. Native code belongs to one of the two; their tasks run on the same
+    /// queue. Where no fuel is counted memory is allocated on demand: such tasks run long, and one pool takes enough
+    /// address space. Keep it: each call makes a new one.
+    ///
+    /// # Errors
+    /// When this machine cannot run it.
+    pub fn metered(&self, metering: Metering) -> Result<Engine, EngineError> {
+        if metering == self.shared.metering {
+            return Ok(self.clone());
+        }
+        let kind = self.shared.kind;
+        let wasm = on_demand(kind, metering)?;
+        let links = Links::new(&wasm).map_err(EngineError::Links)?;
+        let (ticker, epochs) = (self.shared.ticker.clone(), self.shared.epochs.clone());
+        epochs.add(&wasm);
+        let compatibility_key = compatibility_key(kind, &wasm);
+        let allocation = Allocation::OnDemand;
+        let shared = Shared { wasm, links, ticker, epochs, kind, metering, allocation, compatibility_key };
+        Ok(Engine { shared: Arc::new(shared) })
+    }
+
+    /// How its tasks are metered.
+    pub fn metering(&self) -> Metering {
+        self.shared.metering
     }
 
     /// Where memory really comes from.
@@ -125,13 +172,18 @@ impl Engine {
         &self.shared.links
     }
 
-    pub(crate) fn ticker(&self) -> &Ticker {
+    pub(crate) fn ticker(&self) -> &Arc<Ticker> {
         &self.shared.ticker
+    }
+
+    /// Has every guest that computes look at once whether its slice is over.
+    pub(crate) fn advance_epochs(&self) {
+        self.shared.epochs.advance();
     }
 }
 
-fn on_demand(kind: EngineKind) -> Result<wasmtime::Engine, EngineError> {
-    settings(kind).and_then(|config| wasmtime::Engine::new(&config)).map_err(EngineError::Settings)
+fn on_demand(kind: EngineKind, metering: Metering) -> Result<wasmtime::Engine, EngineError> {
+    settings(kind, metering).and_then(|config| wasmtime::Engine::new(&config)).map_err(EngineError::Settings)
 }
 
 /// The features that no task gets: threads and shared memories escape the memory limit, 64-bit memories cost a bounds
@@ -143,13 +195,13 @@ const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
 
 /// Every setting that native code depends on is fixed here, none comes from the environment: the compile worker and the
 /// runner must agree. The results of a guest are the same on every machine: NaNs are canonical, relaxed SIMD is not.
-fn settings(kind: EngineKind) -> wasmtime::Result<Config> {
+fn settings(kind: EngineKind, metering: Metering) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     if kind == EngineKind::Pulley {
         config.target(target::PULLEY)?;
     }
     config
-        .consume_fuel(true)
+        .consume_fuel(metering == Metering::FuelAndEpochs)
         .epoch_interruption(true)
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
@@ -183,7 +235,7 @@ fn pooled(kind: EngineKind, tasks: u32) -> wasmtime::Result<Config> {
         .table_keep_resident(64 << 10)
         .max_unused_warm_slots(tasks.min(32))
         .decommit_batch_size(16);
-    let mut config = settings(kind)?;
+    let mut config = settings(kind, Metering::FuelAndEpochs)?;
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Ok(config)
 }
@@ -248,6 +300,14 @@ mod tests {
         assert_ne!(hash(&native), hash(&pulley));
         let version = format!("w{}-native-", target::WASMTIME_VERSION);
         assert!(native.compatibility_key().starts_with(&version), "{}", native.compatibility_key());
+    }
+
+    #[test]
+    fn native_code_depends_on_whether_fuel_is_counted() {
+        let counted = Engine::new(Allocation::OnDemand).unwrap();
+        let uncounted = counted.metered(Metering::Epochs).unwrap();
+        assert_ne!(counted.compatibility_key(), uncounted.compatibility_key());
+        assert_eq!(uncounted.metering(), Metering::Epochs);
     }
 
     #[test]

@@ -35,6 +35,7 @@
 //! Nothing is granted by default: no network, no directory, no inherited variable, a closed stdin. What a guest can make
 //! the host hold is bounded by the constants of [`limits`].
 
+mod clock;
 mod command;
 mod compile;
 mod engine;
@@ -54,11 +55,13 @@ mod queue;
 mod run;
 mod seeded;
 mod service;
+mod shares;
 mod target;
 mod ticker;
 mod worker;
 mod worker_limits;
 
+pub use clock::{io_runtime, uncharged};
 pub use command::{Command, CommandLimits, CpuShare, HostDir, Observer, Preopen, Task};
 pub use compile::{CompileError, Compiled, compile};
 pub use engine::{Allocation, Engine, EngineError, slot_ceiling};
@@ -70,6 +73,7 @@ pub use precheck::OverLimit;
 pub use program::{LoadError, Program};
 pub use queue::{Queue, QueueOptions, SubmitError, TaskHandle};
 pub use service::ServiceOptions;
+pub use shares::{SEATS, Seat, prepare_cpu_table};
 pub use target::{EngineKind, ParseEngineError, WASMTIME_VERSION, cpu_features};
 pub use worker::{Verdict, VerdictError, WorkerOptions, compile_worker_main};
 pub use worker_limits::{COMPILE_STACK_BYTES, CompileLimits};

@@ -1,30 +1,34 @@
 //! The run queue: a few threads that poll guests, one slice at a time.
 //!
 //! A guest runs until it waits for something, ends, or has used up its slice: at every epoch tick it is asked whether
-//! its slice is over, and then goes behind the others that are ready. CPU time is what the thread's clock says around
-//! each poll, so host calls are charged and waiting is not. Who is polled next is decided in [`ready`] alone.
+//! its slice is over, and then goes among the others that are ready. CPU time is what the thread's clock says around each
+//! slice, so host calls are charged and waiting is not; that of blocking calls is added by the threads that do them. Who is
+//! polled next is decided in [`fair`] alone, and how much this process may take from others like it in [`balance`].
 
-mod ready;
+mod balance;
+mod fair;
+mod slice;
 mod slot;
+mod worker;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holm_model::Reason;
 
-use self::ready::ReadyQueue;
-use self::slot::{Polled, Slot};
-use crate::{Engine, Task};
+use self::balance::{Balance, Now};
+use self::fair::FairQueue;
+pub(crate) use self::slice::is_used_up as slice_is_used_up;
+use self::slot::Slot;
+use crate::shares::Seat;
+use crate::{Engine, Task, clock};
 
 /// The most tasks that any queue takes, whatever its options say.
 const MAX_TASKS: usize = 65_536;
-
-/// The shortest slice that a tick ends. A task polled just before a tick keeps running until the next.
-const MIN_SLICE: Duration = Duration::from_micros(500);
 
 /// How a queue is set up.
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +65,23 @@ struct Shared {
     max_tasks: usize,
     state: Mutex<State>,
     work: Condvar,
+    /// By worker: its slice is to end at once.
+    interrupts: Box<[Arc<AtomicBool>]>,
+    /// Where the runners of this agent tell each other what they use.
+    seat: Option<Seat>,
+    /// What the operating system gives this process, in thousandths of a core.
+    cores: u64,
+    /// When the others are to be looked at again.
+    next_look: AtomicU64,
 }
 
 struct State {
-    ready: ReadyQueue<Arc<Slot>>,
+    fair: FairQueue<Arc<Slot>>,
+    balance: Option<Balance>,
+    /// By worker: the virtual time of the task that it polls.
+    polling: Box<[Option<u64>]>,
+    /// Until when a sleeping worker sleeps, so that the others need not look at the time.
+    timekeeper: Option<u64>,
     /// Every task that has not ended, so that stopping finds those that wait.
     live: BTreeMap<u64, Arc<Slot>>,
     next_id: u64,
@@ -115,20 +132,47 @@ impl Queue {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(engine: &Engine, options: QueueOptions, tokio: tokio::runtime::Handle) -> io::Result<Queue> {
-        let state =
-            State { ready: ReadyQueue::default(), live: BTreeMap::new(), next_id: 0, parked: 0, stopped: false };
+        Queue::start_seated(engine, options, tokio, None)
+    }
+
+    /// Starts the threads of one of several processes that share CPU time: all of them together keep to what the table says,
+    /// and a task gets its share whatever process it is in.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start_seated(
+        engine: &Engine,
+        options: QueueOptions,
+        tokio: tokio::runtime::Handle,
+        seat: Option<Seat>,
+    ) -> io::Result<Queue> {
+        let threads = options.threads.max(1);
+        let state = State {
+            fair: FairQueue::default(),
+            balance: seat.as_ref().map(|seat| Balance::new(seat.number(), clock::now().max(1), threads)),
+            polling: vec![None; threads].into(),
+            timekeeper: None,
+            live: BTreeMap::new(),
+            next_id: 0,
+            parked: 0,
+            stopped: false,
+        };
         let shared = Arc::new(Shared {
             engine: engine.clone(),
             tokio,
             max_tasks: options.max_tasks.clamp(1, MAX_TASKS),
             state: Mutex::new(state),
             work: Condvar::new(),
+            interrupts: (0..threads).map(|_| Arc::default()).collect(),
+            seat,
+            cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64) * 1_000,
+            next_look: AtomicU64::new(0),
         });
         let mut queue = Queue { shared, threads: Vec::new() };
-        for number in 0..options.threads.max(1) {
+        for number in 0..threads {
             let shared = queue.shared.clone();
             let thread = std::thread::Builder::new().name(format!("guests-{number}"));
-            queue.threads.push(thread.spawn(move || shared.work())?);
+            queue.threads.push(thread.spawn(move || shared.work(number))?);
         }
         Ok(queue)
     }
@@ -149,7 +193,7 @@ impl Queue {
         let slot = Slot::queued(state.next_id, task, &self.shared);
         let id = state.next_id;
         state.live.insert(id, slot.clone());
-        state.ready.push(slot.clone());
+        state.fair.enter(&mut slot.claim(), clock::now(), slot.clone());
         self.shared.call_worker(state);
         Ok(TaskHandle { slot })
     }
@@ -195,84 +239,71 @@ impl Shared {
         }
     }
 
-    /// Takes a task that became ready, from wherever it was woken.
+    /// Takes a task that was woken, from wherever.
     fn make_ready(&self, slot: Arc<Slot>) {
+        let now = clock::now();
         let mut state = self.lock();
-        state.push(slot);
+        if slot.is_stopped() {
+            return self.urge(state, slot);
+        }
+        let is_first = state.fair.wake(&mut slot.claim(), now, slot.clone());
+        if is_first && state.parked == 0 {
+            // The one that is furthest ahead gives way.
+            let time = slot.claim().time();
+            let ahead = (0..).zip(&state.polling).filter_map(|(worker, polled)| Some(((*polled)?, worker)));
+            if let Some((_, worker)) = ahead.filter(|(polled, _)| *polled > time).max() {
+                self.interrupt(worker..worker + 1);
+            }
+        }
         self.call_worker(state);
     }
 
-    /// A worker's life.
-    fn work(&self) {
-        let _entered = self.tokio.enter();
-        let mut again = None;
-        self.engine.ticker().busy();
-        while let Some(slot) = self.next(again.take()) {
-            begin_slice();
-            match slot.poll() {
-                Polled::Waits => {}
-                Polled::Again => again = Some(slot),
-                Polled::Over(ending) => {
-                    // First make room: who hears of the end may submit the next task at once.
-                    self.forget(&slot);
-                    ending.tell();
-                }
-            }
-        }
-        self.engine.ticker().idle();
+    /// Has a task polled at once that is to end.
+    fn make_urgent(&self, slot: Arc<Slot>) {
+        self.urge(self.lock(), slot);
     }
 
-    fn forget(&self, slot: &Slot) {
+    fn urge(&self, mut state: MutexGuard<'_, State>, slot: Arc<Slot>) {
+        if slot.is_over() {
+            return;
+        }
+        state.fair.urge(&mut slot.claim(), slot.clone());
+        if state.parked == 0 {
+            self.interrupt_all();
+        }
+        self.call_worker(state);
+    }
+
+    /// Ends all slices: the worker that polls a certain task is not known.
+    fn interrupt_all(&self) {
+        self.interrupt(0..self.interrupts.len());
+    }
+
+    /// Ends the slices of these workers.
+    fn interrupt(&self, workers: std::ops::Range<usize>) {
+        self.interrupts[workers].iter().for_each(|interrupt| interrupt.store(true, Ordering::Relaxed));
+        // Not before the next tick would they look.
+        self.engine.advance_epochs();
+    }
+
+    /// Looks, when it is time, at what the other processes use, and says what this one does.
+    fn balance(&self, now: u64) {
+        let Some(seat) = &self.seat else { return };
+        let due = self.next_look.load(Ordering::Relaxed);
+        // One worker does it; the others go on.
+        let mine = now >= due
+            && self.next_look.compare_exchange(due, now + balance::LOOK, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !mine {
+            return;
+        }
+        let table = seat.read();
+        let now = Now { time: now, process: clock::process_cpu(), cores: self.cores };
         let mut state = self.lock();
-        state.live.remove(&slot.id());
-        if state.stopped && state.live.is_empty() {
-            drop(state);
-            self.work.notify_all();
-        }
+        let tasks = state.fair.len() + state.polling.iter().filter(|polled| polled.is_some()).count();
+        let weight = state.fair.weight();
+        let Some(balance) = &mut state.balance else { return };
+        let record = balance.look(now, tasks, weight, table.as_ref());
+        drop(state);
+        seat.write(&record);
     }
-
-    /// Puts back the slot of the last poll, if it is still ready, and takes the next one. It returns nothing when the
-    /// queue was stopped and every task has ended.
-    fn next(&self, again: Option<Arc<Slot>>) -> Option<Arc<Slot>> {
-        let mut state = self.lock();
-        if let Some(slot) = again {
-            state.push(slot);
-            // This worker takes one of the two itself.
-            if state.parked > 0 && state.ready.len() > 1 {
-                self.work.notify_one();
-            }
-        }
-        loop {
-            if let Some(slot) = state.ready.pop() {
-                return Some(slot);
-            }
-            if state.stopped && state.live.is_empty() {
-                return None;
-            }
-            state.parked += 1;
-            self.engine.ticker().idle();
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-            self.engine.ticker().busy();
-            state.parked -= 1;
-        }
-    }
-}
-
-impl State {
-    fn push(&mut self, slot: Arc<Slot>) {
-        if slot.is_stopped() { self.ready.push_urgent(slot) } else { self.ready.push(slot) }
-    }
-}
-
-thread_local! {
-    static SLICE_BEGIN: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-fn begin_slice() {
-    SLICE_BEGIN.set(Some(Instant::now()));
-}
-
-/// Whether the task that this thread polls has had its slice; asked at every tick.
-pub(crate) fn slice_is_used_up() -> bool {
-    SLICE_BEGIN.get().is_none_or(|begin| begin.elapsed() >= MIN_SLICE)
 }

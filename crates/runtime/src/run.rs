@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use holm_model::Reason;
+use holm_model::{Metering, Reason};
 use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -114,6 +114,7 @@ pub(crate) async fn run(
         Ok(state) => state,
         Err(outcome) => return TaskEnd::unused(outcome),
     };
+    let counts_fuel = program.engine().metering() == Metering::FuelAndEpochs;
     let budget = command.limits.fuel.unwrap_or(u64::MAX);
     let mut store = match store(&program, state, budget) {
         Ok(store) => store,
@@ -121,7 +122,7 @@ pub(crate) async fn run(
     };
     let begin = Instant::now();
     let called = call_within(&program, &command, &mut store, control).await;
-    let fuel = budget - store.get_fuel().unwrap_or(0);
+    let fuel = if counts_fuel { budget - store.get_fuel().unwrap_or(0) } else { 0 };
     let refusal = store.data().memory.refusal();
     let outcome = match called {
         Called::Returned(Ok(code)) => exited(code, refusal),
@@ -208,9 +209,11 @@ fn not_instantiated(error: wasmtime::Error, store: &Store<State>) -> Called {
 pub(crate) fn store(program: &Program, state: State, budget: u64) -> wasmtime::Result<Store<State>> {
     let mut store = Store::try_new(program.engine().wasm(), state)?;
     store.limiter(|state| &mut state.memory);
-    store.set_fuel(budget)?;
-    // Fuel that runs in a loop is known to the store only now and then; without this a guest killed there used none.
-    store.fuel_async_yield_interval(Some(FUEL_INTERVAL))?;
+    if program.engine().metering() == Metering::FuelAndEpochs {
+        store.set_fuel(budget)?;
+        // Fuel that runs in a loop is known to the store only now and then; without this a guest killed there used none.
+        store.fuel_async_yield_interval(Some(FUEL_INTERVAL))?;
+    }
     store.set_hostcall_fuel(HOSTCALL_BYTES);
     store.set_max_component_handles(MAX_HANDLES);
     store.set_epoch_deadline(1);

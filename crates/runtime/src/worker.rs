@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use holm_model::Reason;
+use holm_model::{Metering, Reason};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 pub struct WorkerOptions {
     /// What native code is made for.
     pub engine: EngineKind,
+    /// How its tasks are metered.
+    pub metering: Metering,
     /// What it may use.
     pub limits: CompileLimits,
 }
@@ -117,6 +119,7 @@ pub fn compile_worker_main(input: &Path, output: &Path, options: WorkerOptions) 
 
 fn compile_bytes(bytes: &[u8], options: WorkerOptions) -> Result<Compiled, Verdict> {
     let engine = Engine::of_kind(options.engine, Allocation::OnDemand)
+        .and_then(|engine| engine.metered(options.metering))
         .map_err(|error| Verdict::refused(Reason::Compile, &format!("compile worker has no engine: {error}")))?;
     compile(&engine, bytes).map_err(|error| match error {
         CompileError::Compiler(message) if message.contains(OUT_OF_MEMORY) => {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use holm_agent::{Runner, RunnerEffect, RunnerEvent, RunnerOptions};
 use holm_model::{FromRunner, RunnerId, ToRunner, WorkId};
-use holm_runtime::{Allocation, Engine, EngineError, EngineKind, Queue, QueueOptions, slot_ceiling};
+use holm_runtime::{Allocation, Engine, EngineError, EngineKind, Queue, QueueOptions, Seat, io_runtime, slot_ceiling};
 use tokio::sync::mpsc;
 
 use crate::log::LogWriter;
@@ -28,6 +28,8 @@ const INBOX: usize = 64;
 /// Messages to the agent that wait to be written; beyond, the socket is closed and the agent connects again. Messages of
 /// guests take at most half of it.
 const OUTBOX: usize = 1024;
+/// Threads for blocking file calls of guests.
+const BLOCKING_THREADS: usize = 16;
 /// Messages of guests to their frameworks that wait to be handled; beyond, they are dropped.
 const MESSAGES: usize = 1024;
 /// How often the output of running tasks is handed to the operating system, for those who follow it.
@@ -54,6 +56,8 @@ pub struct Options {
     pub engine: EngineKind,
     /// Whether the tasks' memory is reserved in advance.
     pub pooled: bool,
+    /// The table through which the agent's runners share CPU time, and this one's seat.
+    pub cpu_seat: Option<(PathBuf, usize)>,
 }
 
 /// Why a runner could not start or go on.
@@ -90,13 +94,7 @@ pub fn run(options: Options) -> Result<(), RunnerError> {
     raise_open_files();
     let dir = options.dir.clone();
     let io = |what| move |source| RunnerError::Io { dir, what, source };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(16)
-        .thread_name("runner-io")
-        .enable_all()
-        .build()
-        .map_err(io("start its threads"))?;
+    let runtime = io_runtime(BLOCKING_THREADS).map_err(io("start its threads"))?;
     let result = runtime.block_on(Shell::start(options, &runtime)?.run());
     // Blocking file calls of killed guests are not waited for.
     runtime.shutdown_background();
@@ -125,7 +123,10 @@ impl Shell {
         let allocation = if options.pooled { Allocation::Pooled { tasks } } else { Allocation::OnDemand };
         let engine = Engine::of_kind(options.engine, allocation)?;
         let queue = QueueOptions { threads: options.threads.max(1), max_tasks };
-        let queue = Queue::start(&engine, queue, runtime.handle().clone()).map_err(io("start its run queue"))?;
+        let seat = options.cpu_seat.as_ref().map(|(table, seat)| Seat::take(table, *seat)).transpose();
+        let seat = seat.map_err(io("take its seat at the table of CPU shares"))?;
+        let queue = Queue::start_seated(&engine, queue, runtime.handle().clone(), seat);
+        let queue = queue.map_err(io("start its run queue"))?;
         let _entered = runtime.enter();
         let (sender, happenings) = mpsc::channel(INBOX);
         // Room for the start and the end of every task that can run, so that a worker thread never finds it full.

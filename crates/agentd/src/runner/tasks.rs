@@ -8,10 +8,10 @@ use std::time::Duration;
 use std::{fs, io};
 
 use holm_agent::{Runner, RunnerEvent};
-use holm_model::{Amount, Launch, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
+use holm_model::{Amount, Launch, Metering, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
 use holm_runtime::{
-    Command, CommandLimits, CpuShare, Engine, HostDir, NetworkPolicy, Observer, Preopen, Program, Queue, SubmitError,
-    Task, TaskEnd, TaskHandle,
+    Command, CommandLimits, CpuShare, Engine, EngineError, HostDir, NetworkPolicy, Observer, Preopen, Program, Queue,
+    SubmitError, Task, TaskEnd, TaskHandle, uncharged,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -33,6 +33,8 @@ type TaskKey = (WorkId, u32);
 /// The guests of this process.
 pub(super) struct Tasks {
     engine: Engine,
+    /// For tasks whose fuel is not counted, once there was one.
+    uncounted: Option<Engine>,
     queue: Option<Queue>,
     max_tasks: usize,
     running: usize,
@@ -102,6 +104,7 @@ impl Tasks {
         let Channels { events, happenings } = channels;
         Tasks {
             engine,
+            uncounted: None,
             queue: Some(queue),
             max_tasks,
             running: 0,
@@ -144,7 +147,7 @@ impl Tasks {
         let happenings = self.happenings.clone();
         self.live.insert((work, position), Phase::Preparing);
         tokio::task::spawn_blocking(move || {
-            let result = make_scratch(&own, inputs.as_deref());
+            let result = uncharged(|| make_scratch(&own, inputs.as_deref()));
             // The receiver is gone only when the process exits.
             let _ = happenings.blocking_send(Happening::Sandbox(work, position, result));
         });
@@ -226,7 +229,7 @@ impl Tasks {
         let Some((framework, launch, prepared)) = core.work(work) else {
             return Err(failed(Reason::RunnerError, format!("{work} is not known to the runner")));
         };
-        let program = self.program(prepared)?;
+        let program = self.program(prepared, launch.spec.metering)?;
         program.suits(launch.spec.kind).map_err(|error| failed(error.reason(), describe(&error)))?;
         let open = |directory: &holm_model::PreparedDirectory| match open_below(directory) {
             Ok(fd) => Ok((Arc::new(fd), format!("/{}", directory.guest), directory.writable)),
@@ -253,7 +256,7 @@ impl Tasks {
         Ok(shared)
     }
 
-    fn program(&mut self, prepared: &Prepared) -> Result<Program, TaskStatus> {
+    fn program(&mut self, prepared: &Prepared, metering: Metering) -> Result<Program, TaskStatus> {
         if let Some(program) = self.programs.get(&prepared.program) {
             return Ok(program.clone());
         }
@@ -262,16 +265,28 @@ impl Tasks {
         let Some(kind) = native::kind_of(path) else {
             return Err(failed(Reason::RunnerError, format!("{} is not native code", path.display())));
         };
-        let key = self.engine.compatibility_key();
+        let engine = self.engine_for(metering).map_err(|error| failed(Reason::RunnerError, describe(&error)))?;
+        let key = engine.compatibility_key();
         if !native::is_for(path, key) {
             // The agent was replaced by one with another engine, and this runner is from before.
             let message = format!("native code {path:?} is not for the engine of this runner, {key}");
             return Err(failed(Reason::RunnerError, message));
         }
-        let loaded = Program::load(&self.engine, path, kind);
+        let loaded = Program::load(&engine, path, kind);
         let program = loaded.map_err(|error| failed(error.reason(), describe(&error)))?;
         self.programs.insert(prepared.program.clone(), program.clone());
         Ok(program)
+    }
+
+    fn engine_for(&mut self, metering: Metering) -> Result<Engine, EngineError> {
+        if metering == self.engine.metering() {
+            return Ok(self.engine.clone());
+        }
+        let engine = match self.uncounted.take() {
+            Some(engine) => engine,
+            None => self.engine.metered(metering)?,
+        };
+        Ok(self.uncounted.insert(engine).clone())
     }
 
     fn submit(&mut self, (work, position): TaskKey) {

@@ -159,6 +159,12 @@ pub(crate) struct RunnerArgs {
     /// How much output is kept, in bytes
     #[arg(long)]
     pub(crate) log_bytes: u64,
+    /// The table through which the agent's runners share CPU time
+    #[arg(long, requires = "cpu_seat")]
+    pub(crate) cpu_table: Option<PathBuf>,
+    /// This runner's seat at it
+    #[arg(long, requires = "cpu_table")]
+    pub(crate) cpu_seat: Option<usize>,
     /// How long to go on without an agent
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::values::duration)]
     pub(crate) recovery: Duration,
@@ -191,4 +197,7 @@ pub(crate) struct CompileWorkerArgs {
     /// Most native code, in bytes
     #[arg(long)]
     pub(crate) native: u64,
+    /// How tasks of the module are metered
+    #[arg(long, value_enum, default_value_t = super::run::MeteringArg::FuelAndEpochs)]
+    pub(crate) metering: super::run::MeteringArg,
 }

@@ -4,14 +4,15 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use holm_model::Reason;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::{Shared, slice_is_used_up};
+use super::fair::Claim;
+use super::{Shared, slice};
+use crate::clock;
 use crate::mailbox::{Hears, Mailbox, shielded};
 use crate::output::Output;
 use crate::run::{Control, run};
@@ -27,10 +28,10 @@ const OVER: u8 = 4;
 
 /// What came of a poll.
 pub(super) enum Polled {
-    /// It waits for a wake, or somebody else polls it.
-    Waits,
-    /// It is ready again.
-    Again,
+    /// Somebody else did or does.
+    Nothing,
+    /// It is not over; [`Slot::waits`] says whether it waits for a wake.
+    Pending,
     /// It ended; nobody has been told.
     Over(Ending),
 }
@@ -42,8 +43,9 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn tell(self) {
-        shielded("ended", || self.observer.ended(self.end));
+    pub(super) fn tell(self, cpu: Duration) {
+        let Ending { observer, end } = self;
+        shielded("ended", || observer.ended(TaskEnd { cpu, ..end }));
     }
 }
 
@@ -51,8 +53,12 @@ impl Ending {
 pub(super) struct Slot {
     id: u64,
     phase: AtomicU8,
-    /// Nanoseconds of CPU time, of completed polls.
+    /// Nanoseconds of CPU time: of completed polls, and of blocking calls that others did for it.
     cpu: AtomicU64,
+    /// Those of blocking calls that its claim was not charged for yet.
+    blocking_cpu: AtomicU64,
+    /// Touched with the queue's lock held, so nobody ever waits for this one.
+    claim: Mutex<Claim>,
     control: Arc<Control>,
     mailbox: Arc<Mailbox>,
     queue: Weak<Shared>,
@@ -69,6 +75,7 @@ impl Slot {
     /// A slot in the phase "ready", to be put in the ready queue.
     pub(super) fn queued(id: u64, task: Task, queue: &Arc<Shared>) -> Arc<Slot> {
         let Task { program, command, output, observer } = task;
+        let claim = Claim::new(command.limits.cpu);
         let control = Arc::new(Control::default());
         let output = Output::new(output, command.limits.output_bytes);
         // A seeded task must not depend on when somebody tells it something.
@@ -87,6 +94,8 @@ impl Slot {
             id,
             phase: AtomicU8::new(READY),
             cpu: AtomicU64::new(0),
+            blocking_cpu: AtomicU64::new(0),
+            claim: Mutex::new(claim),
             control,
             mailbox,
             queue: Arc::downgrade(queue),
@@ -106,6 +115,28 @@ impl Slot {
         Duration::from_nanos(self.cpu.load(Ordering::Relaxed))
     }
 
+    pub(super) fn add_cpu(&self, nanos: u64) {
+        self.cpu.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// CPU time of blocking calls since the last time.
+    pub(super) fn take_blocking_cpu(&self) -> u64 {
+        self.blocking_cpu.swap(0, Ordering::Relaxed)
+    }
+
+    pub(super) fn claim(&self) -> MutexGuard<'_, Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After a poll, with the queue's lock held: whether the task waits now. Otherwise it is ready again.
+    pub(super) fn waits(&self) -> bool {
+        if self.step(POLLED, WAITS).is_ok() {
+            return true;
+        }
+        self.phase.store(READY, Ordering::SeqCst);
+        false
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.phase.load(Ordering::Acquire) == OVER
     }
@@ -117,11 +148,15 @@ impl Slot {
     /// Asks the task to end and has it polled before all others.
     pub(super) fn stop(self: &Arc<Slot>, reason: Reason, message: &str) {
         self.control.stop(reason, message);
-        // In its turn already: it is entered once more among the urgent ones, and the second entry finds nothing to do.
-        if self.phase.load(Ordering::SeqCst) == READY {
-            self.enqueue();
-        } else {
-            self.wake_by_ref();
+        let Some(queue) = self.queue.upgrade() else { return };
+        match self.phase.load(Ordering::SeqCst) {
+            // In its turn already: it is entered once more among the urgent ones, and the second entry finds nothing to do.
+            READY => queue.make_urgent(self.clone()),
+            WAITS => self.wake_by_ref(),
+            _ => {
+                self.wake_by_ref();
+                queue.interrupt_all();
+            }
         }
     }
 
@@ -134,49 +169,42 @@ impl Slot {
     /// Polls the task once.
     pub(super) fn poll(self: &Arc<Slot>) -> Polled {
         if self.step(READY, POLLED).is_err() {
-            return Polled::Waits;
+            return Polled::Nothing;
         }
         let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(running) = body.as_mut() else { return Polled::Waits };
-        match self.poll_metered(running) {
+        let Some(running) = body.as_mut() else { return Polled::Nothing };
+        match self.poll_slice(running) {
             None => {
                 if !running.told_started && self.control.is_instantiated() {
                     running.told_started = true;
                     self.mailbox.started();
                 }
-                drop(body);
-                if self.step(POLLED, WAITS).is_ok() {
-                    return Polled::Waits;
-                }
-                self.phase.store(READY, Ordering::SeqCst);
-                Polled::Again
+                Polled::Pending
             }
             Some(end) => {
                 let ended = body.take();
                 drop(body);
                 self.phase.store(OVER, Ordering::SeqCst);
-                let Some(Body { future, .. }) = ended else { return Polled::Waits };
+                let Some(Body { future, .. }) = ended else { return Polled::Nothing };
                 // A future that panicked may do so again while it is dropped.
                 drop(catch_unwind(AssertUnwindSafe(|| drop(future))));
-                let Some(observer) = self.mailbox.close() else { return Polled::Waits };
-                Polled::Over(Ending { observer, end: TaskEnd { cpu: self.cpu(), ..end } })
+                let Some(observer) = self.mailbox.close() else { return Polled::Nothing };
+                Polled::Over(Ending { observer, end })
             }
         }
     }
 
-    fn poll_metered(self: &Arc<Slot>, body: &mut Body) -> Option<TaskEnd> {
+    fn poll_slice(self: &Arc<Slot>, body: &mut Body) -> Option<TaskEnd> {
         let waker = Waker::from(self.clone());
         let mut context = Context::from_waker(&waker);
-        let before = thread_cpu();
         let polled = loop {
             let polled = catch_unwind(AssertUnwindSafe(|| body.future.as_mut().poll(&mut context)));
             // One that only paused goes on, up to the end of its slice: the way through the queue costs more than a pause.
-            let paused = matches!(polled, Ok(Poll::Pending)) && !slice_is_used_up() && !self.is_stopped();
+            let paused = matches!(polled, Ok(Poll::Pending)) && !slice::is_used_up() && !self.is_stopped();
             if !(paused && self.step(POLLED_AND_WOKEN, POLLED).is_ok()) {
                 break polled;
             }
         };
-        self.cpu.fetch_add(thread_cpu().saturating_sub(before), Ordering::Relaxed);
         match polled {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(end)) => Some(end),
@@ -201,6 +229,11 @@ impl Wake for Slot {
     }
 
     fn wake_by_ref(self: &Arc<Slot>) {
+        let blocking_cpu = clock::take_blocking_cpu();
+        if blocking_cpu > 0 {
+            self.add_cpu(blocking_cpu);
+            self.blocking_cpu.fetch_add(blocking_cpu, Ordering::Relaxed);
+        }
         loop {
             match self.phase.load(Ordering::SeqCst) {
                 WAITS if self.step(WAITS, READY).is_ok() => return self.enqueue(),
@@ -210,11 +243,4 @@ impl Wake for Slot {
             }
         }
     }
-}
-
-/// CPU time of this thread in nanoseconds.
-fn thread_cpu() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let nanos = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
-    u64::try_from(nanos).unwrap_or(0)
 }
