@@ -1,7 +1,5 @@
 //! The queue in virtual time: workers that poll for a slice, and tasks that compute, sleep or come and go.
 
-use proptest::prelude::*;
-
 use super::*;
 
 const MILLI: u64 = 1_000_000;
@@ -224,51 +222,74 @@ fn one_that_is_to_end_is_taken_first_wherever_it_is() {
     assert_eq!(queue.weight(), 300);
 }
 
-proptest! {
-    /// Whatever happens to tasks in whatever order, the weight that competes is that of those ready or being polled, and
-    /// nobody who is ready is lost.
-    #[test]
-    fn weights_and_tasks_add_up(steps in proptest::collection::vec((0_usize..8, 0_u8..6, 0_u64..5_000_000), 1..200)) {
-        let mut queue = FairQueue::default();
-        let mut claims: Vec<Claim> = (0..8).map(|number| {
-            let limit_milli = (number % 2 == 0).then_some(200);
-            Claim::new(CpuShare { milli: 100 + number, limit_milli, group: number })
-        }).collect();
-        let mut polled: Vec<usize> = Vec::new();
-        let mut away = [true; 8];
-        let mut now = 0;
-        for (number, step, time) in steps {
-            now += time;
-            match step {
-                0 | 1 if away[number] => {
-                    away[number] = false;
-                    queue.wake(&mut claims[number], now, number);
+/// Whatever happens to tasks in whatever order, the weight that competes is that of those ready or being polled, and nobody
+/// who is ready is lost.
+#[test]
+fn weights_and_tasks_add_up() {
+    for seed in 0..500_u64 {
+        let mut chaos = Chaos::new();
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        for _ in 0..200 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            chaos.step(random >> 33);
+        }
+        chaos.check();
+    }
+}
+
+/// Eight tasks, every other one with a ceiling, to which things happen.
+struct Chaos {
+    queue: FairQueue<usize>,
+    claims: Vec<Claim>,
+    polled: Vec<usize>,
+    away: [bool; 8],
+    now: u64,
+}
+
+impl Chaos {
+    fn new() -> Chaos {
+        let claim = |group: u64| {
+            let limit_milli = group.is_multiple_of(2).then_some(200);
+            Claim::new(CpuShare { milli: 100 + group, limit_milli, group })
+        };
+        let claims = (0..8).map(claim).collect();
+        Chaos { queue: FairQueue::default(), claims, polled: Vec::new(), away: [true; 8], now: 0 }
+    }
+
+    fn step(&mut self, random: u64) {
+        let (number, step, time) = ((random % 8) as usize, random / 8 % 6, random / 48 % (5 * MILLI));
+        self.now += time;
+        match step {
+            0 | 1 if self.away[number] => {
+                self.away[number] = false;
+                self.queue.wake(&mut self.claims[number], self.now, number);
+            }
+            2 | 3 => self.polled.extend(self.queue.pop(self.now, false)),
+            _ => {
+                let Some(taken) = self.polled.pop() else { return };
+                let claim = &mut self.claims[taken];
+                self.queue.taken(claim);
+                self.queue.charge(claim, time, self.now);
+                if step == 4 {
+                    self.queue.again(claim, self.now, taken);
+                } else {
+                    self.queue.leave(claim);
+                    self.away[taken] = true;
                 }
-                2 | 3 => if let Some(taken) = queue.pop(now, false) {
-                    queue.taken(&mut claims[taken]);
-                    polled.push(taken);
-                },
-                4 => if let Some(taken) = polled.pop() {
-                    queue.charge(&mut claims[taken], time, now);
-                    queue.again(&mut claims[taken], now, taken);
-                },
-                _ => if let Some(taken) = polled.pop() {
-                    queue.charge(&mut claims[taken], time, now);
-                    queue.leave(&mut claims[taken]);
-                    away[taken] = true;
-                },
             }
         }
+    }
+
+    fn check(mut self) {
         // In the far future every bucket is full.
-        now += 1_000_000_000_000;
-        while let Some(taken) = queue.pop(now, false) {
-            queue.taken(&mut claims[taken]);
-            polled.push(taken);
+        self.now += 1_000_000 * MILLI;
+        while let Some(taken) = self.queue.pop(self.now, false) {
+            self.polled.push(taken);
         }
-        let competing: u64 = polled.iter().map(|number| claims[*number].weight).sum();
-        prop_assert_eq!(queue.weight(), competing);
-        polled.sort_unstable();
-        let expected: Vec<usize> = (0..8).filter(|number| !away[*number]).collect();
-        prop_assert_eq!(polled, expected);
+        let competing: u64 = self.polled.iter().map(|number| self.claims[*number].weight).sum();
+        assert_eq!(self.queue.weight(), competing);
+        self.polled.sort_unstable();
+        let expected: Vec<usize> = (0..8).filter(|number| !self.away[*number]).collect();
+        assert_eq!(self.polled, expected);
     }
 }
