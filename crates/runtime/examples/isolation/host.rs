@@ -78,7 +78,15 @@ impl Host {
         let limits = CommandLimits { fuel: None, memory_bytes: 128 << 20, deadline: None, output_bytes: 1 << 20, cpu };
         let root = HostDir::Path(self.dir.path().to_owned());
         let preopens = vec![Preopen { host: root, guest: "/".to_owned(), writable: false }];
-        let command = Command { args: vec!["guest".to_owned()], env: Vec::new(), limits, seed: None, preopens };
+        let command = Command {
+            args: vec!["guest".to_owned()],
+            env: Vec::new(),
+            limits,
+            seed: None,
+            preopens,
+            network: Arc::default(),
+            service: None,
+        };
         let (started_sender, started) = sync_channel(1);
         let (ended_sender, ended) = sync_channel(1);
         let written = Arc::default();
