@@ -50,7 +50,7 @@ fn run() -> Result<(), String> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let samples =
         manifest.join("../../sample-tasks").canonicalize().map_err(|error| format!("sample-tasks: {error}"))?;
-    for part in ["Cargo.toml", "Cargo.lock", "src", "crates"] {
+    for part in ["Cargo.toml", "Cargo.lock", "src", "crates", "wat"] {
         println!("cargo::rerun-if-changed={}", samples.join(part).display());
     }
     println!("cargo::rerun-if-changed={}", manifest.join("../../wit").display());
@@ -62,7 +62,7 @@ fn run() -> Result<(), String> {
 
     let programs = programs(&samples)?;
     let components = components(&samples)?;
-    let code = generate(&target_dir, &programs, &components)?;
+    let code = generate(&target_dir, &programs, &components)? + &texts(&samples)?;
     fs::write(out.join("programs.rs"), code).map_err(|error| format!("programs.rs: {error}"))
 }
 
@@ -128,6 +128,23 @@ fn components(samples: &Path) -> Result<Vec<String>, String> {
         }
     }
     Ok(names)
+}
+
+/// Guests in text form: a constant for each file of `sample-tasks/wat`.
+fn texts(samples: &Path) -> Result<String, String> {
+    let mut code = String::new();
+    for path in listed(&samples.join("wat"))? {
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+        if path.extension().is_none_or(|extension| extension != "wat") {
+            return Err(format!("sample-tasks/wat holds what is no text of a module: {}", path.display()));
+        }
+        let constant = name.replace('-', "_").to_uppercase();
+        let text = format!(
+            "/// The guest `sample-tasks/wat/{name}.wat`, as text.\npub const {constant}_WAT: &str = include_str!({path:?});\n"
+        );
+        code.push_str(&text);
+    }
+    Ok(code)
 }
 
 fn listed(dir: &Path) -> Result<Vec<PathBuf>, String> {

@@ -15,6 +15,7 @@ use crate::options::AgentOptions;
 use crate::outbox::Outbox;
 use crate::placement::{RunnerScope, Waiting};
 use crate::record::Record;
+use crate::reserve::Watch;
 use crate::runners::RunnerSlot;
 
 /// What an agent has ignored or refused, for metrics. Each counts since the process started.
@@ -74,6 +75,7 @@ pub struct Agent {
     /// When the killed tasks of a work must be over.
     pub(crate) kill_deadlines: BTreeMap<WorkId, Time>,
     pub(crate) counters: AgentCounters,
+    pub(crate) watch: Watch,
     pub(crate) out: Outbox,
     queue: VecDeque<AgentEffect>,
 }
@@ -95,6 +97,7 @@ impl Agent {
             trims: BTreeMap::new(),
             kill_deadlines: BTreeMap::new(),
             counters: AgentCounters::default(),
+            watch: Watch::default(),
             out: Outbox::default(),
             queue: VecDeque::new(),
         };
@@ -119,6 +122,7 @@ impl Agent {
             AgentEvent::RunnerDisconnected { runner } => self.runner_disconnected(runner, now),
             AgentEvent::FromRunner { runner, message } => self.hear_runner(runner, message, now),
             AgentEvent::RunnerExited { runner, message } => self.runner_exited(runner, &message),
+            AgentEvent::OverheadMeasured { bytes } => self.overhead_measured(bytes),
             AgentEvent::Wake => {}
         }
         self.dispatch_freed(now);

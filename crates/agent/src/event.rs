@@ -86,6 +86,11 @@ pub enum AgentEvent {
         /// How, for people.
         message: Arc<str>,
     },
+    /// How much memory the agent and its runners take beyond what their tasks declared.
+    OverheadMeasured {
+        /// In bytes.
+        bytes: u64,
+    },
     /// Time has come to [`crate::Agent::next_wake`].
     Wake,
 }

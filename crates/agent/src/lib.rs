@@ -19,6 +19,7 @@ mod placement;
 mod record;
 mod recovery;
 mod reports;
+mod reserve;
 mod runner;
 mod runners;
 mod stopping;

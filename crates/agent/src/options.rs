@@ -62,6 +62,9 @@ pub struct AgentOptions {
     pub runner_slots: u32,
     /// Most runner processes at a time; launches beyond wait.
     pub max_runners: usize,
+    /// Memory kept back for the agent and its runners, in bytes; while they take more, the agent is held back. None is
+    /// not watched.
+    pub reserve_bytes: Option<u64>,
 }
 
 impl AgentOptions {
@@ -79,6 +82,7 @@ impl AgentOptions {
             kill_margin: Duration::from_secs(10),
             runner_slots: 4096,
             max_runners: MAX_RUNNERS,
+            reserve_bytes: None,
         }
     }
 }

@@ -17,19 +17,22 @@ use holm_proto::agent;
 use holm_runtime::{Allocation, CompileLimits, Engine, EngineError, EngineKind};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::answer::{Answerer, IsLive, Places};
 use crate::bulk::{self, Attachment, MasterBlobs};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::control::{self, ControlEvent, Masters, Stream};
 use crate::grants::{AllowError, AllowedDirectories};
-use crate::machine::{boot_clock, boot_id, detect_resources, hostname};
+use crate::machine::{boot_clock, boot_id, default_reserve, detect_resources, hostname};
 use crate::native::{NativeCache, WorkerCommand};
 use crate::network::AgentNetwork;
+use crate::overhead;
 use crate::prepare::{Caches, NativeCaches, Preparer};
+use crate::pressure::DiskPressure;
 use crate::process::raise_open_files;
 use crate::runners::{RunnerCommand, Runners, runner_dir};
-use crate::sandbox;
+use crate::sandbox::{self, Keeping};
 use crate::seats::Seats;
 
 /// Events that wait for the loop; beyond, their senders wait.
@@ -40,6 +43,8 @@ const BURST: usize = 1024;
 const QUESTIONS: usize = 64;
 /// How often old sandboxes and logs are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often it is measured what memory and disk are left.
+const MEASURE: Duration = Duration::from_secs(2);
 /// How long runners may take to end when the agent is to leave nothing behind.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Largest blob an agent takes.
@@ -82,6 +87,13 @@ pub struct Options {
     pub engine: EngineKind,
     /// Whether runners reserve their tasks' memory in advance (fast) or map it when it is needed (small).
     pub pooled: bool,
+    /// Memory kept back for the agent and its runners, in bytes; while they take more, nothing is offered. The default
+    /// of [`crate::default_reserve`] when absent.
+    pub reserve: Option<u64>,
+    /// How long a sandbox stays after its launch has ended and been acknowledged.
+    pub sandbox_keep: Duration,
+    /// When sandboxes and logs of what has ended go early.
+    pub disk_pressure: DiskPressure,
     /// Whether runners and their tasks go on when the agent is told to stop; otherwise they are ended.
     pub keep_runners: bool,
 }
@@ -173,8 +185,11 @@ struct Daemon {
     events: mpsc::Sender<AgentEvent>,
     inbox: Inbox,
     places: Places,
-    log_bytes: u64,
+    keeping: Keeping,
+    disk_pressure: DiskPressure,
+    swept: Option<Instant>,
     sweeping: Option<JoinHandle<()>>,
+    measuring: Option<JoinHandle<()>>,
     background: Vec<AbortHandle>,
     _dir: DataDir,
 }
@@ -191,7 +206,11 @@ impl Daemon {
         let (checkpoint, found) = Checkpoint::open(&dir.below("checkpoint")?)?;
         let info = describe_agent(options, dir.path());
         tracing::info!(resources = %info.resources, dir = %dir.path().display(), "agent starts");
-        let core_options = AgentOptions { records_lost: found.damaged, ..AgentOptions::new(info.clone(), boot_id()) };
+        let core_options = AgentOptions {
+            records_lost: found.damaged,
+            reserve_bytes: Some(reserve_of(options)),
+            ..AgentOptions::new(info.clone(), boot_id())
+        };
         let core = Agent::recover(found.records, core_options, boot_clock());
 
         let (events, inbox_events) = mpsc::channel(EVENTS);
@@ -228,8 +247,11 @@ impl Daemon {
             events,
             inbox,
             places: places()?,
-            log_bytes: options.log_bytes,
+            keeping: Keeping { keep: options.sandbox_keep, log_bytes: options.log_bytes.saturating_mul(4) },
+            disk_pressure: options.disk_pressure,
+            swept: None,
             sweeping: None,
+            measuring: None,
             background,
             _dir: dir,
         })
@@ -241,7 +263,8 @@ impl Daemon {
         known.iter().for_each(|(runner, scope)| self.runners.reclaim(*runner, *scope));
         self.perform()?;
         let (mut events, mut control) = (Vec::new(), Vec::new());
-        let mut sweep = tokio::time::interval(SWEEP);
+        let mut measure = tokio::time::interval(MEASURE);
+        measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.core.next_wake().map(|at| at.since(boot_clock()));
             tokio::select! {
@@ -249,7 +272,10 @@ impl Daemon {
                 _some = self.inbox.control.recv_many(&mut control, BURST) => {}
                 Some(question) = self.inbox.questions.recv() => self.answer(question),
                 () = sleep(wake) => self.core.handle(boot_clock(), AgentEvent::Wake),
-                _tick = sweep.tick() => self.sweep(),
+                _tick = measure.tick() => {
+                    self.measure();
+                    self.sweep();
+                }
             }
             control.drain(..).for_each(|event| self.take_control(event));
             events.drain(..).for_each(|event| self.take(event));
@@ -415,21 +441,54 @@ impl Daemon {
         let _ = reply.send(live);
     }
 
-    /// Looks for old sandboxes and logs on a thread of its own, one pass at a time.
+    /// Measures on a thread of its own what memory is taken beyond the tasks' own, one pass at a time.
+    fn measure(&mut self) {
+        if self.measuring.as_ref().is_some_and(|measuring| !measuring.is_finished()) {
+            return;
+        }
+        let mut declared: HashMap<holm_model::RunnerId, u64> = HashMap::new();
+        for work in self.core.works() {
+            if let Some(runner) = work.runner {
+                let held = work.launch.held_by(work.live.min(work.launch.slots));
+                *declared.entry(runner).or_default() += held.scalar(&ResourceName::Mem).0;
+            }
+        }
+        let runners: Vec<_> = self.runners.processes().collect();
+        let events = self.events.clone();
+        self.measuring = Some(tokio::task::spawn_blocking(move || {
+            let bytes = overhead::measure(&runners, &declared);
+            // The receiver is gone only when the agent stops; when it has much to do, it will hear the next one.
+            let _ = events.try_send(AgentEvent::OverheadMeasured { bytes });
+        }));
+    }
+
+    /// Looks for old sandboxes and logs on a thread of its own, one pass at a time: now and then, and whenever the disk
+    /// is too full.
     fn sweep(&mut self) {
         if self.sweeping.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
             return;
         }
+        let (works, dir) = (self.places.works.clone(), self.places.runners.clone());
+        let pressure = self.disk_pressure;
+        let is_full = pressure.is_on(&works);
+        if !is_full && self.swept.is_some_and(|swept| swept.elapsed() < SWEEP) {
+            return;
+        }
+        self.swept = Some(Instant::now());
         let known: HashSet<WorkId> = self.core.works().map(|work| work.work).collect();
-        let dir = self.places.runners.clone();
         let running: HashSet<PathBuf> =
             self.core.runners().map(|(runner, scope)| runner_dir(&dir, &scope, runner)).collect();
-        let (works, max_bytes) = (self.places.works.clone(), self.log_bytes.saturating_mul(4));
+        let keeping = self.keeping;
         self.sweeping = Some(tokio::task::spawn_blocking(move || {
-            let sandboxes = sandbox::sweep(&works, |work| known.contains(&work));
-            let logs = sandbox::sweep_runners(&dir, max_bytes, |path| running.contains(path));
-            for error in [sandboxes.err(), logs.err()].into_iter().flatten() {
-                tracing::warn!(%error, "old sandboxes or logs cannot be removed");
+            let is_full = || pressure.is_on(&works);
+            let sandboxes = sandbox::sweep(&works, keeping, |work| known.contains(&work), is_full);
+            let logs = sandbox::sweep_runners(&dir, keeping, |path| running.contains(path), is_full);
+            for result in [sandboxes, logs] {
+                match result {
+                    Ok(0) => {}
+                    Ok(removed) => tracing::info!(removed, "old sandboxes or logs were removed"),
+                    Err(error) => tracing::warn!(%error, "old sandboxes or logs cannot be removed"),
+                }
             }
         }));
     }
@@ -469,12 +528,16 @@ impl Daemon {
     }
 }
 
+fn reserve_of(options: &Options) -> u64 {
+    options.reserve.unwrap_or_else(default_reserve)
+}
+
 fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
     let mut attributes = crate::machine::detect_attributes(options.engine);
     attributes.extend(options.attributes.clone());
     AgentInfo {
         hostname: hostname().into(),
-        resources: options.resources.clone().unwrap_or_else(|| detect_resources(dir)),
+        resources: options.resources.clone().unwrap_or_else(|| detect_resources(dir, reserve_of(options))),
         attributes,
         capabilities: Capabilities::new(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -545,6 +608,7 @@ fn name_of(event: &AgentEvent) -> &'static str {
         AgentEvent::RunnerDisconnected { .. } => "runner_disconnected",
         AgentEvent::FromRunner { .. } => "from_runner",
         AgentEvent::RunnerExited { .. } => "runner_exited",
+        AgentEvent::OverheadMeasured { .. } => "overhead_measured",
         AgentEvent::Wake => "wake",
     }
 }

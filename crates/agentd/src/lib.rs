@@ -6,6 +6,8 @@
 //! | `control.rs` | the control stream to whichever master leads |
 //! | `bulk.rs`, `answer.rs` | logs and sandbox files for those who ask; blobs for the agent |
 //! | `prepare.rs`, `flights.rs`, `turns.rs`, `native.rs`, `grants.rs` | from a launch to something that can run |
+//! | `overhead.rs` | how much memory is taken beyond the tasks' own |
+//! | `sandbox.rs`, `remove.rs`, `pressure.rs` | sandboxes: listed, read, and removed by age and when the disk fills up |
 //! | `checkpoint.rs` | what survives the agent's death |
 //! | `runners.rs` | starting, finding again and ending runner processes |
 //! | `runner/` | the runner process: the run queue, sandboxes, output |
@@ -23,8 +25,11 @@ mod log;
 mod machine;
 mod native;
 mod network;
+mod overhead;
 mod prepare;
+mod pressure;
 mod process;
+mod remove;
 pub mod runner;
 mod runners;
 mod sandbox;
@@ -35,4 +40,5 @@ pub use daemon::{AgentError, CompileOptions, Options, run};
 pub use grants::AllowError;
 /// The whole of a compile worker's work: see [`runner`] for the other process that an agent starts.
 pub use holm_runtime::{CompileLimits, EngineKind, WorkerOptions, compile_worker_main};
-pub use machine::{boot_clock, detect_attributes, detect_resources, divide, hostname};
+pub use machine::{boot_clock, default_reserve, detect_attributes, detect_resources, divide, hostname};
+pub use pressure::DiskPressure;

@@ -15,11 +15,16 @@ const DISK_RESERVE_TENTHS: u64 = 1;
 /// The ports an agent offers unless told otherwise.
 const DEFAULT_PORTS: (u64, u64) = (31_000, 32_000);
 
+/// The memory that is kept back unless told otherwise, in bytes: a tenth of the machine's or the cgroup's, at least
+/// 128 MiB, at most 2 GiB.
+pub fn default_reserve() -> u64 {
+    (memory_bytes() / 10).clamp(MEMORY_RESERVE_MIN, MEMORY_RESERVE_MAX)
+}
+
 /// Everything this machine may offer: `cpus` of the affinity mask and the cgroup's quota, `mem` of the machine and the
-/// cgroup less a tenth (at least 128 MiB, at most 2 GiB), `disk` free below `dir` less a tenth, ports 31000-32000.
-pub fn detect_resources(dir: &Path) -> Resources {
+/// cgroup less `reserve` bytes, `disk` free below `dir` less a tenth, ports 31000-32000.
+pub fn detect_resources(dir: &Path, reserve: u64) -> Resources {
     let memory = memory_bytes();
-    let reserve = (memory / 10).clamp(MEMORY_RESERVE_MIN, MEMORY_RESERVE_MAX);
     let disk = free_disk_bytes(dir);
     let mut resources = Resources::scalars([
         (ResourceName::Cpus, cpus_milli()),
@@ -133,8 +138,14 @@ fn read_cgroup(file: &str) -> Option<String> {
 }
 
 fn free_disk_bytes(dir: &Path) -> u64 {
+    free_and_total_disk(dir).map_or(0, |(free, _)| free)
+}
+
+/// How much of the file system of `dir`, or of what is there of it, is free for us, and how large it is, in bytes.
+pub(crate) fn free_and_total_disk(dir: &Path) -> Option<(u64, u64)> {
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
-    rustix::fs::statvfs(existing).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    let stat = rustix::fs::statvfs(existing).ok()?;
+    Some((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
 }
 
 #[cfg(test)]
@@ -143,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_machine_has_cores_memory_and_ports() {
-        let resources = detect_resources(Path::new("/no/such/directory"));
+        let resources = detect_resources(Path::new("/no/such/directory"), default_reserve());
         for name in [ResourceName::Cpus, ResourceName::Mem] {
             assert!(resources.scalar(&name).0 > 0, "{name} missing in {resources}");
         }

@@ -14,6 +14,7 @@ use crate::flights::{Flights, Progress};
 use crate::grants::AllowedDirectories;
 use crate::native::{CompileError, NativeCache};
 use crate::network::AgentNetwork;
+use crate::remove::remove_tree;
 use crate::turns::Turns;
 
 /// Why a launch cannot run here.
@@ -286,10 +287,7 @@ const INPUTS: &str = "inputs";
 /// Removes what a sandbox of this number has: it can only be left from a life of the agent that nobody remembers, or
 /// from a preparation that was cut off. A task without files and disk has no sandbox, and costs nothing here.
 fn clear(sandbox: &Path) -> std::io::Result<()> {
-    match fs::remove_dir_all(sandbox) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    if sandbox.symlink_metadata().is_ok() { remove_tree(sandbox) } else { Ok(()) }
 }
 
 fn make(path: &Path) -> std::io::Result<()> {

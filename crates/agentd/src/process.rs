@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +78,15 @@ impl ProcessHandle {
         }
     }
 
+    /// The memory that the process takes and that nothing could give back by dropping caches, in bytes; none when it has
+    /// ended.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd())).ok()?;
+        // -1 once the process has been collected.
+        let pid: u32 = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+        memory_of(&pid.to_string())
+    }
+
     /// Whether the process has ended, be it that nobody has collected it yet.
     pub(crate) fn has_ended(&self) -> bool {
         let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
@@ -101,6 +110,17 @@ impl ProcessHandle {
     }
 }
 
+/// The anonymous and shared memory of a process, in bytes. File pages, such as native code, are not among it: they are
+/// shared between runners and given up when memory is short.
+pub(crate) fn memory_of(process: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let field = |name| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    Some((field("RssAnon:")? + field("RssShmem:").unwrap_or(0)) * 1024)
+}
+
 fn file(dir: &Path) -> PathBuf {
     dir.join("process")
 }
@@ -116,6 +136,16 @@ fn start_ticks(pid: i32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_is_touched_is_counted() {
+        let me = ProcessIdentity::of_this_process().open().unwrap();
+        let before = me.memory().unwrap();
+        let touched = vec![1_u8; 64 << 20];
+        let after = me.memory().unwrap();
+        assert!(after >= before + (60 << 20), "{before} before, {after} after");
+        drop(touched);
+    }
 
     #[test]
     fn a_process_is_known_by_its_id_and_its_start() {

@@ -194,6 +194,11 @@ impl Runners {
         }
     }
 
+    /// The processes of the runners that are there.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (RunnerId, Arc<ProcessHandle>)> {
+        self.known.iter().map(|(runner, known)| (*runner, known.process.clone()))
+    }
+
     /// Waits until no runner process of this agent is left; used when the agent must leave nothing behind.
     pub(crate) async fn all_ended(&self) {
         for known in self.known.values() {

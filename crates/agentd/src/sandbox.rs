@@ -13,10 +13,12 @@ use std::time::Duration;
 use holm_model::WorkId;
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, open, openat2};
 
-/// How long a sandbox stays after its launch was forgotten.
-pub(crate) const KEEP: Duration = Duration::from_secs(3600);
+use crate::remove::remove_tree;
+
 /// Most directories of ended runners kept.
 const MAX_ENDED_RUNNERS: usize = 500;
+/// How long the empty directory of a framework stays.
+const EMPTY_KEEP: Duration = Duration::from_secs(3600);
 /// Most entries listed of one directory.
 const MAX_ENTRIES: usize = 10_000;
 
@@ -73,29 +75,57 @@ pub(crate) fn open_file(root: &Path, path: &str) -> io::Result<impl Read + use<>
     Ok(file)
 }
 
-/// Removes sandboxes of launches that `is_known` no longer knows and that were last changed more than [`KEEP`] ago.
-pub(crate) fn sweep(works: &Path, is_known: impl Fn(WorkId) -> bool) -> io::Result<usize> {
-    let mut removed = 0;
+/// How long ended things stay, and when they go early.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping {
+    /// How long a sandbox stays after its launch was forgotten.
+    pub(crate) keep: Duration,
+    /// How many bytes the logs of all runners together may take.
+    pub(crate) log_bytes: u64,
+}
+
+/// Removes sandboxes of launches that `is_known` no longer knows: those last changed longer ago than they are kept, and
+/// while `is_full` says so also the others, the oldest first. Returns how many went.
+pub(crate) fn sweep(
+    works: &Path,
+    keeping: Keeping,
+    is_known: impl Fn(WorkId) -> bool,
+    is_full: impl Fn() -> bool,
+) -> io::Result<usize> {
+    let mut ended = Vec::new();
     for entry in fs::read_dir(works)? {
         let entry = entry?;
         let Some(work) = work_of(&entry.file_name()) else { continue };
-        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if !is_known(work) && age > KEEP {
-            fs::remove_dir_all(entry.path())?;
-            removed += 1;
+        if !is_known(work) {
+            ended.push((entry.metadata()?.modified()?, entry.path()));
         }
+    }
+    ended.sort();
+    let mut removed = 0;
+    for (changed, path) in ended {
+        if changed.elapsed().unwrap_or_default() <= keeping.keep && !is_full() {
+            break;
+        }
+        remove_tree(&path)?;
+        removed += 1;
     }
     Ok(removed)
 }
 
-/// Removes the oldest directories of runners that have ended, until their logs together take at most `max_bytes`.
-pub(crate) fn sweep_runners(runners: &Path, max_bytes: u64, is_known: impl Fn(&Path) -> bool) -> io::Result<usize> {
+/// Removes the oldest directories of runners that have ended, until their logs together take no more than they may and
+/// `is_full` does not hold any more. Returns how many went.
+pub(crate) fn sweep_runners(
+    runners: &Path,
+    keeping: Keeping,
+    is_known: impl Fn(&Path) -> bool,
+    is_full: impl Fn() -> bool,
+) -> io::Result<usize> {
     let mut found = Vec::new();
     for framework in fs::read_dir(runners)? {
         let framework = framework?.path();
         // Gone once its last runner's directory is; a directory that is not empty stays.
         let age = fs::metadata(&framework)?.modified()?.elapsed().unwrap_or_default();
-        if age > KEEP && fs::remove_dir(&framework).is_ok() {
+        if age > EMPTY_KEEP && fs::remove_dir(&framework).is_ok() {
             continue;
         }
         for runner in fs::read_dir(framework)? {
@@ -111,15 +141,16 @@ pub(crate) fn sweep_runners(runners: &Path, max_bytes: u64, is_known: impl Fn(&P
     let mut total: u64 = found.iter().map(|(_, _, bytes)| bytes).sum();
     let (mut removed, mut left) = (0, found.len());
     for (_, path, bytes) in found {
-        if total <= max_bytes && left <= MAX_ENDED_RUNNERS {
+        if is_known(&path) {
+            continue;
+        }
+        if total <= keeping.log_bytes && left <= MAX_ENDED_RUNNERS && !is_full() {
             break;
         }
-        if !is_known(&path) {
-            fs::remove_dir_all(&path)?;
-            total -= bytes;
-            removed += 1;
-            left -= 1;
-        }
+        remove_tree(&path)?;
+        total -= bytes;
+        removed += 1;
+        left -= 1;
     }
     Ok(removed)
 }
@@ -139,6 +170,8 @@ fn work_of(name: &OsStr) -> Option<WorkId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
     fn a_sandbox_is_listed_and_read_but_not_left() {
@@ -168,22 +201,45 @@ mod tests {
             let changed = std::time::SystemTime::now() - Duration::from_secs(100 - number);
             fs::File::open(path(number)).unwrap().set_modified(changed).unwrap();
         }
-        assert_eq!(sweep_runners(runners.path(), 200, |dir| dir == path(1)).unwrap(), 1);
+        let keeping = |log_bytes| Keeping { keep: HOUR, log_bytes };
+        let known = |dir: &Path| dir == path(1);
+        assert_eq!(sweep_runners(runners.path(), keeping(200), known, || false).unwrap(), 1);
         assert!(path(1).exists() && !path(2).exists() && path(3).exists());
+        // A full disk takes the rest of what has ended, but nothing that runs.
+        assert_eq!(sweep_runners(runners.path(), keeping(200), known, || true).unwrap(), 1);
+        assert!(path(1).exists() && !path(3).exists());
+    }
+
+    fn sandboxes(ages: &[(u64, u32)]) -> tempfile::TempDir {
+        let works = tempfile::tempdir().unwrap();
+        for (work, age) in ages {
+            let dir = works.path().join(format!("work-{work}/scratch/0"));
+            fs::create_dir_all(&dir).unwrap();
+            let changed = std::time::SystemTime::now() - HOUR / 10 * *age;
+            fs::File::open(works.path().join(format!("work-{work}"))).unwrap().set_modified(changed).unwrap();
+        }
+        works
+    }
+
+    fn are_there(works: &Path) -> Vec<u64> {
+        (1..10).filter(|work| directory_of(works, WorkId(*work), 0).is_some()).collect()
     }
 
     #[test]
     fn only_old_sandboxes_of_forgotten_launches_are_removed() {
-        let works = tempfile::tempdir().unwrap();
-        for (work, age) in [(1, 0), (2, 2), (3, 2)] {
-            let dir = works.path().join(format!("work-{work}/scratch/0"));
-            fs::create_dir_all(&dir).unwrap();
-            let changed = std::time::SystemTime::now() - KEEP * age;
-            fs::File::open(works.path().join(format!("work-{work}"))).unwrap().set_modified(changed).unwrap();
-        }
-        assert_eq!(sweep(works.path(), |work| work == WorkId(3)).unwrap(), 1);
-        assert!(directory_of(works.path(), WorkId(1), 0).is_some());
-        assert!(directory_of(works.path(), WorkId(2), 0).is_none());
-        assert!(directory_of(works.path(), WorkId(3), 0).is_some());
+        let works = sandboxes(&[(1, 0), (2, 20), (3, 20)]);
+        let keeping = Keeping { keep: HOUR, log_bytes: 0 };
+        assert_eq!(sweep(works.path(), keeping, |work| work == WorkId(3), || false).unwrap(), 1);
+        assert_eq!(are_there(works.path()), [1, 3]);
+    }
+
+    #[test]
+    fn a_full_disk_takes_the_oldest_ended_sandboxes_first_and_no_more_than_it_needs() {
+        let works = sandboxes(&[(1, 1), (2, 5), (3, 9), (4, 9), (5, 3)]);
+        let keeping = Keeping { keep: HOUR, log_bytes: 0 };
+        // Full until two of them are gone. The one that still runs is among the oldest.
+        let is_full = || are_there(works.path()).len() > 3;
+        assert_eq!(sweep(works.path(), keeping, |work| work == WorkId(4), is_full).unwrap(), 2);
+        assert_eq!(are_there(works.path()), [1, 4, 5]);
     }
 }

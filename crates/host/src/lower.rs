@@ -96,6 +96,7 @@ fn status(status: &TaskStatus) -> wit::TaskStatus {
             network_refusals: status.usage.network_refusals,
             requests: status.usage.requests,
             failed_requests: status.usage.failed_requests,
+            peak_disk: status.usage.peak_disk,
         },
         attempt: status.attempt,
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use holm_model::{Action, AgentId, Principal, Registration, SecretHash, ToAgent};
+use holm_model::{Action, AgentCondition, AgentId, Principal, Registration, SecretHash, ToAgent};
 
 use crate::agents::{Admission, Agent, AgentState, Report, Stream, validate_info};
 use crate::authorize::{Object, authorize};
@@ -90,6 +90,7 @@ impl Master {
             allocated: false,
             kills: BTreeMap::new(),
             held_back: BTreeSet::new(),
+            condition: AgentCondition::default(),
             state: AgentState::Registering { admission, info: info.clone(), first: true },
         };
         let record = agent.record(&info, false);
@@ -160,6 +161,7 @@ impl Master {
         let before = agent.incarnation.replace(registration.incarnation);
         let info = agent.info.clone();
         let known = std::mem::replace(&mut agent.allocated, true);
+        agent.condition = AgentCondition::default();
         self.check(entered);
         let put = if known {
             self.allocator.update_agent(id, &info.resources, &info.attributes)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, AgentInfo, AgentRecord, BatchId, FrameworkId, Incarnation, Registration, Secret, SecretHash, TaskId, Time,
+    AgentCondition, AgentId, AgentInfo, AgentRecord, BatchId, FrameworkId, Incarnation, Registration, Secret,
+    SecretHash, TaskId, Time,
 };
 
 use crate::{AgentPhase, SessionId};
@@ -29,6 +30,8 @@ pub(crate) struct Agent {
     pub(crate) kills: BTreeMap<(FrameworkId, TaskId), Option<Duration>>,
     /// Frameworks of which updates came before the last page of a report; they are told after it.
     pub(crate) held_back: BTreeSet<FrameworkId>,
+    /// How it said it is, on its present stream.
+    pub(crate) condition: AgentCondition,
     pub(crate) state: AgentState,
 }
 
@@ -146,6 +149,7 @@ impl Agent {
             allocated: false,
             kills: BTreeMap::new(),
             held_back: BTreeSet::new(),
+            condition: AgentCondition::default(),
             state,
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use holm_allocator::RoleShare;
 use holm_model::{
-    AgentId, AgentInfo, BatchId, BatchReport, FrameworkId, FrameworkInfo, Incarnation, Offer, OfferId, Resources,
-    TaskStatus, Usages,
+    AgentCondition, AgentId, AgentInfo, BatchId, BatchReport, FrameworkId, FrameworkInfo, Incarnation, Offer, OfferId,
+    Resources, TaskStatus, Usages,
 };
 
 /// Where an agent stands, for people and metrics.
@@ -92,6 +92,8 @@ pub struct AgentView {
     pub free: Option<Resources>,
     /// How many launches the master knows there.
     pub launches: usize,
+    /// How it said it is.
+    pub condition: AgentCondition,
 }
 
 /// A framework as the read model shows it.

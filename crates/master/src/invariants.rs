@@ -35,6 +35,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("what is offered or launched is charged, and nothing else", what_is_out_is_charged),
     ("every live launch holds its slots on an agent that takes part", launches_hold_their_slots),
     ("every offer is of a connected framework and an active agent", offers_have_two_ends),
+    ("no offer is of an agent that is held back", no_offer_of_the_held_back),
     ("offers agree with their indices", offers_agree_with_their_indices),
     ("launches agree with their index and counts", launches_agree_with_their_counts),
     ("no launch and no log is of a framework that is over", nothing_is_left_of_the_completed),
@@ -97,6 +98,12 @@ fn offers_have_two_ends(master: &Master) -> Vec<String> {
         !agent || !framework
     });
     wrong.map(|(id, _)| id.to_string()).collect()
+}
+
+fn no_offer_of_the_held_back(master: &Master) -> Vec<String> {
+    let held_back = |agent| master.agents.get(agent).is_some_and(|agent| agent.condition.held_back.is_some());
+    let wrong = master.offers.out.iter().filter(|(_, offer)| held_back(&offer.agent));
+    wrong.map(|(id, offer)| format!("{id} of {}", offer.agent)).collect()
 }
 
 fn offers_agree_with_their_indices(master: &Master) -> Vec<String> {

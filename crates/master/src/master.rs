@@ -227,6 +227,7 @@ impl Master {
             incarnation: agent.incarnation,
             free: self.allocator.free(id).cloned(),
             launches: self.launches.count_on_agent(id),
+            condition: agent.condition.clone(),
         })
     }
 

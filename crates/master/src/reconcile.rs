@@ -109,8 +109,9 @@ impl Master {
         };
         let left = peer.state.enter(AgentState::Active(stream));
         let first = !std::mem::replace(&mut peer.reported, true);
+        let takes_launches = peer.condition.held_back.is_none();
         let Some(AgentState::Recovering(_, report)) = self.check(left) else { return };
-        let activated = self.allocator.set_agent_active(agent, true);
+        let activated = self.allocator.set_agent_active(agent, takes_launches);
         self.check(activated);
         self.touched(agent);
         let absent = self.end_absent(agent, &report);

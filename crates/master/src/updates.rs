@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holm_model::{
-    Action, AgentId, FrameworkId, Incarnation, MAX_MESSAGE_BYTES, Principal, RunnerId, SchedulerEvent, Source, TaskId,
-    TaskState, ToAgent, ToMaster, Update,
+    Action, AgentCondition, AgentId, FrameworkId, Incarnation, MAX_MESSAGE_BYTES, Principal, RunnerId, SchedulerEvent,
+    Source, TaskId, TaskState, ToAgent, ToMaster, Update,
 };
 
 use crate::agents::AgentState;
@@ -38,8 +38,27 @@ impl Master {
             ToMaster::RunnerLost { framework, runner, message } => {
                 self.runner_lost(agent, framework, runner, message);
             }
+            ToMaster::Condition(condition) => self.agent_condition(agent, condition),
             ToMaster::Pong => {}
         }
+    }
+
+    /// How an agent is. One that is held back keeps its tasks; its offers end, and no new ones are made.
+    fn agent_condition(&mut self, id: AgentId, condition: AgentCondition) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let held_back = condition.held_back.is_some();
+        let before = std::mem::replace(&mut agent.condition, condition);
+        let active = agent.active().is_some();
+        self.out.agents.insert(id);
+        if !active || before.held_back.is_some() == held_back {
+            return;
+        }
+        let changed = self.allocator.set_agent_active(id, !held_back);
+        self.check(changed);
+        if held_back {
+            self.rescind_agent(id);
+        }
+        self.touched(id);
     }
 
     /// New entries of a status log, or old ones that the agent has no acknowledgement of.

@@ -27,6 +27,18 @@ impl fmt::Display for Incarnation {
     }
 }
 
+/// How an agent is, beyond whether it is connected. It changes while the agent is registered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentCondition {
+    /// Memory kept back for the agent and for what its runners need beyond their tasks, in bytes; zero when the agent
+    /// watches none.
+    pub reserve_bytes: u64,
+    /// How much the agent and its runners take beyond their tasks' `mem`, in bytes.
+    pub overhead_bytes: u64,
+    /// Why the agent takes no launches at the moment, for people; none when it takes some.
+    pub held_back: Option<Arc<str>>,
+}
+
 /// What an agent offers and where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentInfo {

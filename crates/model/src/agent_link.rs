@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentId, AgentInfo, BatchId, BatchReport, BootId, ClusterId, Epoch, FrameworkId, Incarnation, Launch, Role,
-    RunnerId, Secret, TaskId, Update,
+    AgentCondition, AgentId, AgentInfo, BatchId, BatchReport, BootId, ClusterId, Epoch, FrameworkId, Incarnation,
+    Launch, Role, RunnerId, Secret, TaskId, Update,
 };
 
 /// An agent's first words on a stream. Its secret travels beside it and is hashed before any core sees it.
@@ -65,6 +65,9 @@ pub enum ToMaster {
         /// How, for people.
         message: Arc<str>,
     },
+    /// How the agent is: before its report, and whenever that changes noticeably. While it is held back the master
+    /// offers nothing of it.
+    Condition(AgentCondition),
     /// The answer to [`ToAgent::Ping`].
     Pong,
 }

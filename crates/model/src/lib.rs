@@ -29,7 +29,7 @@ mod task;
 mod time;
 mod usages;
 
-pub use agent::{AgentInfo, Attributes, BootId, Capabilities, Incarnation};
+pub use agent::{AgentCondition, AgentInfo, Attributes, BootId, Capabilities, Incarnation};
 pub use agent_link::{Registration, ToAgent, ToMaster};
 pub use amount::{Amount, ParseAmountError, ResourceName};
 pub use batch::{Launch, LaunchError, MAX_BATCH_TASKS, TaskRange};

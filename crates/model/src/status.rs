@@ -187,6 +187,8 @@ pub struct Usage {
     pub requests: u64,
     /// Of those, how many failed: they trapped, ran out of their limits, or gave no answer.
     pub failed_requests: u64,
+    /// The most that its own directory took of `disk` at one time, in bytes; zero for a task without `disk`.
+    pub peak_disk: u64,
 }
 
 /// Who found out.

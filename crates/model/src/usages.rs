@@ -62,7 +62,7 @@ impl Usages {
         Usages(usages.into())
     }
 
-    /// The sum over `count` tasks; of memory the highest.
+    /// The sum over `count` tasks; of memory and disk the highest.
     pub fn total(&self, status: &TaskStatus, count: u32) -> Usage {
         let add = |sum: Usage, usage: &Usage| Usage {
             cpu: sum.cpu.saturating_add(usage.cpu),
@@ -74,6 +74,7 @@ impl Usages {
             network_refusals: sum.network_refusals.saturating_add(usage.network_refusals),
             requests: sum.requests.saturating_add(usage.requests),
             failed_requests: sum.failed_requests.saturating_add(usage.failed_requests),
+            peak_disk: sum.peak_disk.max(usage.peak_disk),
         };
         if !self.are_shared() {
             return self.0.iter().fold(Usage::default(), add);
@@ -90,6 +91,7 @@ impl Usages {
             network_refusals: times(each.network_refusals),
             requests: times(each.requests),
             failed_requests: times(each.failed_requests),
+            peak_disk: each.peak_disk,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{NetworkPolicy, OutputSink, Program, ServiceOptions, TaskEnd};
+use crate::{Disk, NetworkPolicy, OutputSink, Program, ServiceOptions, TaskEnd};
 
 /// What a guest is given.
 #[derive(Clone, Debug)]
@@ -76,8 +76,20 @@ pub struct Preopen {
 pub enum HostDir {
     /// By path. Links in the path are followed, so use it only for paths nobody else can change.
     Path(PathBuf),
+    /// A directory of the task's own, by path: what it takes is counted and limited by the ledger.
+    Own(PathBuf, Disk),
     /// Already opened, for example beneath an allowed prefix: what was checked is what the guest gets.
     Opened(Arc<OwnedFd>),
+}
+
+impl Preopen {
+    /// The ledger of what the guest writes there.
+    pub(crate) fn disk(&self) -> Option<Disk> {
+        match &self.host {
+            HostDir::Own(_, disk) => Some(disk.clone()),
+            HostDir::Path(_) | HostDir::Opened(_) => None,
+        }
+    }
 }
 
 /// Hears what becomes of a task. It is called on the threads that poll guests, so it must not block.

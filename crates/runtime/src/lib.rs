@@ -38,6 +38,7 @@
 mod clock;
 mod command;
 mod compile;
+mod disk;
 mod engine;
 mod holm_task;
 mod http;
@@ -64,6 +65,7 @@ mod worker_limits;
 pub use clock::{io_runtime, uncharged};
 pub use command::{Command, CommandLimits, CpuShare, HostDir, Observer, Preopen, Task};
 pub use compile::{CompileError, Compiled, compile};
+pub use disk::{Disk, DiskError, DiskLimits};
 pub use engine::{Allocation, Engine, EngineError, slot_ceiling};
 pub use intake::{IntakeError, MAX_MODULE_BYTES, ModuleKind, inspect};
 pub use network::{NetworkPolicy, NotAllowed, public_internet};

@@ -1,12 +1,26 @@
-//! What one guest can make its host hold beyond its memory limit, and how long a name it can give things.
+//! What one guest can make its host hold beyond its memory limit, and how long a name it can give things. The tests
+//! `attacks` show that [`HOST_BYTES_PER_TASK`] holds.
 
 use std::time::Duration;
 
 /// Bytes that one host call may copy out of the guest.
 pub const HOSTCALL_BYTES: usize = 8 << 20;
 
-/// Handles (files, streams, pollables) that one task may hold, and entries of its component handle tables.
-pub const MAX_HANDLES: usize = 10_000;
+/// Handles (files, streams, pollables) that one task may hold.
+pub const MAX_HANDLES: usize = 4_096;
+
+/// Entries of a task's component handle tables: several may stand for one handle.
+pub const MAX_COMPONENT_HANDLES: usize = 10_000;
+
+/// Files and directories that one task may have open, streams on closed descriptors included. The process shares its
+/// limit of open files among its tasks.
+pub const MAX_OPEN_FILES: usize = 1_024;
+
+/// Bytes that a file stream holds for a guest that does not wait: read and not taken, or on their way to the disk.
+pub const STREAM_BYTES: usize = 4 << 10;
+
+/// Entries of a directory that are read before the guest asks for them.
+pub const LISTED_AHEAD: usize = 8;
 
 /// Random bytes that one host call may ask for: nothing interrupts a host call, so each must be short.
 pub const MAX_RANDOM_BYTES: u64 = 64 << 10;
@@ -44,6 +58,24 @@ pub const REQUEST_HEAD_TIME: Duration = Duration::from_secs(10);
 /// Connections that one service has at a time; more wait to be accepted. With [`HTTP_BUFFER_BYTES`] each way they bound what
 /// clients make a runner hold for one service: 16 MiB.
 pub const MAX_CLIENTS: usize = 512;
+
+/// What one task can make the host hold beyond its `mem`, in bytes, all of these bounds together: three copies of what one
+/// host call may bring (24 MiB), its handles (4,096 of about 1 KiB, 4 MiB) and what streams hold for it (4 KiB or 8
+/// names each, 16 MiB), its stacks (4 MiB), arguments and environment (three copies, 384 KiB), its inbox (1 MiB), the
+/// instances' own data (10 MiB).
+pub const HOST_BYTES_PER_TASK: u64 = 64 << 20;
+
+/// What the disk ledger counts in, in bytes: a block of the usual file systems.
+pub const DISK_BLOCK_BYTES: u64 = 4 << 10;
+
+/// Names that a task with little `disk` may have in its own directory.
+pub const MIN_DISK_ENTRIES: u64 = 64;
+
+/// Names that a task with much `disk` may have there: whoever removes the directory has to touch each.
+pub const MAX_DISK_ENTRIES: u64 = 1_000_000;
+
+/// How deep the directories of a sandbox may lie when its ledger begins.
+pub const MAX_SCAN_DEPTH: usize = 256;
 
 /// Core instances that one task may have: composed components have several.
 pub const MAX_INSTANCES: usize = 1_000;

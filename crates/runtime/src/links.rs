@@ -10,7 +10,7 @@ use wasmtime_wasi::{I32Exit, p1, p2};
 
 use crate::run::State;
 use crate::seeded::{SeededClocks, clock_view, poll_oneoff};
-use crate::{holm_task, network};
+use crate::{disk, holm_task, network};
 
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
@@ -33,6 +33,9 @@ impl Links {
         p2::add_to_linker_async(&mut component)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
         network::shadow(&mut component)?;
+        component.allow_shadowing(true);
+        disk::p2::add_to_linker(&mut component)?;
+        component.allow_shadowing(false);
         holm_task::add_to_components(&mut component)?;
         let mut component_seeded = component.clone();
         component_seeded.allow_shadowing(true);
@@ -47,6 +50,7 @@ fn core(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<State>> {
     // Upstream's refuses codes from 126 on; programs do exit with 255, and their user wants to see that.
     core.allow_shadowing(true);
     core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+    disk::p1::add_to_linker(&mut core)?;
     core.allow_shadowing(false);
     holm_task::add_to_core(&mut core)?;
     Ok(core)

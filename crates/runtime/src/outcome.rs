@@ -6,6 +6,7 @@ use holm_model::{Reason, TaskState, TaskStatus, Usage};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::disk::DiskRefusal;
 use crate::limits::MAX_MESSAGE_BYTES;
 use crate::memory::Refusal;
 
@@ -35,6 +36,17 @@ pub enum Outcome {
         limit: u64,
         /// The trap that followed.
         then: String,
+    },
+    /// It failed after its directory was refused more.
+    OverDisk {
+        /// Whether it asked for too many names, and not for too many bytes.
+        of_entries: bool,
+        /// What its directory would have taken.
+        asked: u64,
+        /// What it may take.
+        limit: u64,
+        /// The exit code, or the trap that followed.
+        then: Result<i32, String>,
     },
     /// Its wall deadline passed.
     PastDeadline(Duration),
@@ -74,6 +86,8 @@ pub struct TaskEnd {
     pub requests: u64,
     /// Of those, the failed ones.
     pub failed_requests: u64,
+    /// The most its own directory took at one time, in bytes.
+    pub peak_disk: u64,
 }
 
 impl TaskEnd {
@@ -90,6 +104,7 @@ impl TaskEnd {
             network_refusals: 0,
             requests: 0,
             failed_requests: 0,
+            peak_disk: 0,
         }
     }
 
@@ -105,6 +120,7 @@ impl TaskEnd {
             network_refusals: self.network_refusals,
             requests: self.requests,
             failed_requests: self.failed_requests,
+            peak_disk: self.peak_disk,
         };
         let failed = |reason, message: String| TaskStatus::because(TaskState::Failed, reason, clip(&message));
         let status = match self.outcome {
@@ -121,6 +137,16 @@ impl TaskEnd {
             Outcome::OverMemory { asked, limit, then } => {
                 failed(Reason::MemoryLimit, format!("{}\n{then}", over_memory(asked, limit)))
             }
+            Outcome::OverDisk { of_entries, asked, limit, then } => {
+                let what = over_disk(of_entries, asked, limit);
+                match then {
+                    Ok(code) => TaskStatus {
+                        exit_code: Some(code),
+                        ..failed(Reason::DiskLimit, format!("exited with code {code} after it {what}"))
+                    },
+                    Err(trap) => failed(Reason::DiskLimit, format!("{what}\n{trap}")),
+                }
+            }
             Outcome::PastDeadline(deadline) => {
                 failed(Reason::Deadline, format!("ran longer than its deadline of {deadline:?} (limit deadline)"))
             }
@@ -136,10 +162,25 @@ pub(crate) fn over_memory(asked: u64, limit: u64) -> String {
     format!("asked for {asked} bytes of memory in all; the limit mem is {limit}")
 }
 
+fn over_disk(of_entries: bool, asked: u64, limit: u64) -> String {
+    if of_entries {
+        format!("asked for {asked} names in its own directory; the limit disk allows {limit}")
+    } else {
+        format!("asked for {asked} bytes in its own directory; the limit disk is {limit}")
+    }
+}
+
+/// What was refused while a guest ran, the latest of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refusals {
+    pub(crate) memory: Option<Refusal>,
+    pub(crate) disk: Option<DiskRefusal>,
+}
+
 /// What the error that ended a guest's call means.
-pub(crate) fn of_error(error: &wasmtime::Error, budget: u64, refusal: Option<Refusal>) -> Outcome {
+pub(crate) fn of_error(error: &wasmtime::Error, budget: u64, refusals: Refusals) -> Outcome {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return exited(exit.0, refusal);
+        return exited(exit.0, refusals);
     }
     if let Some(Trap::OutOfFuel) = error.downcast_ref::<Trap>() {
         return Outcome::OutOfFuel { budget };
@@ -147,16 +188,26 @@ pub(crate) fn of_error(error: &wasmtime::Error, budget: u64, refusal: Option<Ref
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return Outcome::RunnerFailed(format!("the runner has no free slot: {}", error.root_cause()));
     }
-    match refusal {
-        Some(Refusal { asked, limit, .. }) => Outcome::OverMemory { asked, limit, then: describe(error) },
-        None => Outcome::Trapped(describe(error)),
+    match (refusals.memory, refusals.disk) {
+        (Some(Refusal { asked, limit, .. }), _) => Outcome::OverMemory { asked, limit, then: describe(error) },
+        (None, Some(DiskRefusal { of_entries, asked, limit })) => {
+            Outcome::OverDisk { of_entries, asked, limit, then: Err(describe(error)) }
+        }
+        (None, None) => Outcome::Trapped(describe(error)),
     }
 }
 
-/// An exit with a code.
-pub(crate) fn exited(code: i32, refusal: Option<Refusal>) -> Outcome {
-    let refused =
-        refusal.filter(|_| code != 0).map(|refusal| format!("it {}", over_memory(refusal.asked, refusal.limit)));
+/// An exit with a code. Programs end themselves when their disk is full; few do when memory is.
+pub(crate) fn exited(code: i32, refusals: Refusals) -> Outcome {
+    if code != 0
+        && let Some(DiskRefusal { of_entries, asked, limit }) = refusals.disk
+    {
+        return Outcome::OverDisk { of_entries, asked, limit, then: Ok(code) };
+    }
+    let refused = refusals
+        .memory
+        .filter(|_| code != 0)
+        .map(|refusal| format!("it {}", over_memory(refusal.asked, refusal.limit)));
     Outcome::Exited { code, refused }
 }
 

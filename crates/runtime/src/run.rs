@@ -13,18 +13,19 @@ use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use crate::disk::{self, Sandbox};
 use crate::http::Http;
-use crate::limits::{HOSTCALL_BYTES, MAX_HANDLES, MAX_RANDOM_BYTES};
+use crate::limits::{HOSTCALL_BYTES, MAX_COMPONENT_HANDLES, MAX_HANDLES, MAX_RANDOM_BYTES};
 use crate::mailbox::Mailbox;
 use crate::memory::{MemoryLimiter, MemoryPool, Refusal};
 use crate::network::TaskNetwork;
-use crate::outcome::{exited, of_error};
+use crate::outcome::{Refusals, exited, of_error};
 use crate::output::Output;
 use crate::program::Entry;
 use crate::queue::slice_is_used_up;
 use crate::seeded::{self, VirtualClock};
 use crate::service;
-use crate::{Command, HostDir, Outcome, Preopen, Program, Stream, TaskEnd};
+use crate::{Command, HostDir, ModuleKind, Outcome, Preopen, Program, Stream, TaskEnd};
 
 /// The precision, in units, to which the fuel of a guest is known that was ended from outside. Each costs a short pause.
 const FUEL_INTERVAL: u64 = 1_000_000;
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) network: Arc<TaskNetwork>,
     pub(crate) http: Http,
+    pub(crate) sandbox: Sandbox,
     memory: MemoryLimiter,
 }
 
@@ -110,10 +112,15 @@ pub(crate) async fn run(
     if let Some(options) = command.service.take() {
         return service::run(program, options, command, output, mailbox, network, control).await;
     }
-    let state = match state(&command, &output, mailbox, network.clone(), Memory::Own) {
+    let mut state = match state(&command, &output, mailbox, network.clone(), Memory::Own) {
         Ok(state) => state,
         Err(outcome) => return TaskEnd::unused(outcome),
     };
+    if program.kind() == ModuleKind::Core
+        && let Err(error) = disk::p1::begin(&mut state)
+    {
+        return TaskEnd::unused(Outcome::RunnerFailed(format!("no ledger for the task's directory: {error:#}")));
+    }
     let counts_fuel = program.engine().metering() == Metering::FuelAndEpochs;
     let budget = command.limits.fuel.unwrap_or(u64::MAX);
     let mut store = match store(&program, state, budget) {
@@ -123,10 +130,10 @@ pub(crate) async fn run(
     let begin = Instant::now();
     let called = call_within(&program, &command, &mut store, control).await;
     let fuel = if counts_fuel { budget - store.get_fuel().unwrap_or(0) } else { 0 };
-    let refusal = store.data().memory.refusal();
+    let refusals = Refusals { memory: store.data().memory.refusal(), disk: store.data().sandbox.refusal() };
     let outcome = match called {
-        Called::Returned(Ok(code)) => exited(code, refusal),
-        Called::Returned(Err(error)) => of_error(&error, budget, refusal),
+        Called::Returned(Ok(code)) => exited(code, refusals),
+        Called::Returned(Err(error)) => of_error(&error, budget, refusals),
         Called::NotInstantiated(message) => Outcome::RunnerFailed(message),
         Called::PastDeadline(deadline) => Outcome::PastDeadline(deadline),
         Called::Stopped(outcome) => outcome,
@@ -139,6 +146,7 @@ pub(crate) async fn run(
         output_bytes: kept + output_dropped,
         output_dropped,
         network_refusals: network.refusals(),
+        peak_disk: store.data().sandbox.peak(),
         ..TaskEnd::unused(outcome)
     }
 }
@@ -215,7 +223,7 @@ pub(crate) fn store(program: &Program, state: State, budget: u64) -> wasmtime::R
         store.fuel_async_yield_interval(Some(FUEL_INTERVAL))?;
     }
     store.set_hostcall_fuel(HOSTCALL_BYTES);
-    store.set_max_component_handles(MAX_HANDLES);
+    store.set_max_component_handles(MAX_COMPONENT_HANDLES);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|_| {
         Ok(if slice_is_used_up() { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) })
@@ -238,8 +246,10 @@ pub(crate) fn state(
     wasi.max_random_size(MAX_RANDOM_BYTES);
     wasi.args(&command.args).envs(&command.env);
     wasi.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
+    let mut sandbox = Sandbox::default();
     for preopen in &command.preopens {
         open(&mut wasi, preopen)?;
+        sandbox.preopen(preopen.disk());
     }
     let clock = command.seed.map(|seed| seeded::configure(&mut wasi, seed)).unwrap_or_default();
     let mut wasi = wasi.build_p1();
@@ -249,13 +259,13 @@ pub(crate) fn state(
         Memory::Shared(pool) => MemoryLimiter::of_pool(pool),
     };
     let http = Http::new(network.clone());
-    Ok(State { wasi, clock, seeded: command.seed.is_some(), mailbox, network, http, memory })
+    Ok(State { wasi, clock, seeded: command.seed.is_some(), mailbox, network, http, sandbox, memory })
 }
 
 fn open(wasi: &mut WasiCtxBuilder, preopen: &Preopen) -> Result<(), Outcome> {
     let perms = if preopen.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
     let path = match &preopen.host {
-        HostDir::Path(path) => path.clone(),
+        HostDir::Path(path) | HostDir::Own(path, _) => path.clone(),
         HostDir::Opened(directory) => format!("/proc/self/fd/{}", directory.as_raw_fd()).into(),
     };
     wasi.preopened_dir(path, &preopen.guest, perms).map(drop).map_err(|error| {

@@ -107,6 +107,7 @@ pub(crate) async fn run(
         output_bytes: kept + output_dropped,
         output_dropped,
         network_refusals: service.ground.network.refusals(),
+        peak_disk: service.ground.command.preopens.iter().filter_map(Preopen::disk).map(|disk| disk.peak()).sum(),
         requests: service.tally.requests + service.front.answered_here(),
         failed_requests: service.tally.failed,
         ..TaskEnd::unused(outcome)

@@ -4,6 +4,7 @@ mod crash;
 mod launches;
 mod placement;
 mod registration;
+mod reserve;
 mod runners;
 mod stopping;
 mod world;

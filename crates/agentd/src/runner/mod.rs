@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use holm_agent::{Runner, RunnerEffect, RunnerEvent, RunnerOptions};
 use holm_model::{FromRunner, RunnerId, ToRunner, WorkId};
-use holm_runtime::{Allocation, Engine, EngineError, EngineKind, Queue, QueueOptions, Seat, io_runtime, slot_ceiling};
+use holm_runtime::{Allocation, Disk, Engine, EngineError, EngineKind, Queue, QueueOptions, Seat, io_runtime, slot_ceiling};
 use tokio::sync::mpsc;
 
 use crate::log::LogWriter;
 use crate::machine::boot_clock;
 use crate::process::{ProcessIdentity, raise_open_files};
 use socket::{Agent, Listener};
-use tasks::{Channels, GuestEvent, Guests, Tasks};
+use tasks::{Channels, GuestEvent, Guests, SandboxError, Tasks};
 
 /// Messages from the agent that wait to be handled; beyond, the socket is not read.
 const INBOX: usize = 64;
@@ -83,7 +83,7 @@ enum Happening {
     Agent(Agent),
     Lost(u64),
     Message(u64, ToRunner),
-    Sandbox(WorkId, u32, io::Result<()>),
+    Sandbox(WorkId, u32, Result<Disk, SandboxError>),
 }
 
 /// Runs a runner until its agent tells it to stop or nobody reclaims it.

@@ -10,8 +10,8 @@ use std::{fs, io};
 use holm_agent::{Runner, RunnerEvent};
 use holm_model::{Amount, Launch, Metering, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
 use holm_runtime::{
-    Command, CommandLimits, CpuShare, Engine, EngineError, HostDir, NetworkPolicy, Observer, Preopen, Program, Queue,
-    SubmitError, Task, TaskEnd, TaskHandle, uncharged,
+    Command, CommandLimits, CpuShare, Disk, DiskError, DiskLimits, Engine, EngineError, HostDir, NetworkPolicy, Observer,
+    Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle, uncharged,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -91,8 +91,8 @@ struct Work {
 enum Phase {
     /// Its own directory is being made.
     Preparing,
-    /// There was no place for it yet.
-    Waiting,
+    /// There was no place for it yet. It has the ledger of its own directory, if it has one.
+    Waiting(Option<Disk>),
     /// On the run queue.
     Running(TaskHandle),
 }
@@ -142,27 +142,32 @@ impl Tasks {
             Ok(shared) => shared,
             Err(status) => return self.report_end(work, position, status),
         };
-        let Some(scratch) = &shared.scratch else { return self.submit((work, position)) };
+        let Some(scratch) = &shared.scratch else { return self.submit((work, position), None) };
         let (inputs, own) = (shared.inputs.clone(), scratch.join(position.to_string()));
+        let Amount(disk) = shared.launch.spec.resources.scalar(&ResourceName::Disk);
         let happenings = self.happenings.clone();
         self.live.insert((work, position), Phase::Preparing);
         tokio::task::spawn_blocking(move || {
-            let result = uncharged(|| make_scratch(&own, inputs.as_deref()));
+            let limits = DiskLimits::of_bytes(disk);
+            let result = uncharged(|| {
+                make_scratch(&own, inputs.as_deref()).map_err(SandboxError::Make)?;
+                Disk::open(&own, limits).map_err(SandboxError::Ledger)
+            });
             // The receiver is gone only when the process exits.
             let _ = happenings.blocking_send(Happening::Sandbox(work, position, result));
         });
     }
 
     /// A task's own directory is ready, or could not be made.
-    pub(super) fn sandbox_ready(&mut self, work: WorkId, position: u32, result: io::Result<()>) {
+    pub(super) fn sandbox_ready(&mut self, work: WorkId, position: u32, result: Result<Disk, SandboxError>) {
         if !matches!(self.live.get(&(work, position)), Some(Phase::Preparing)) {
             return;
         }
         match result {
-            Ok(()) => self.submit((work, position)),
+            Ok(disk) => self.submit((work, position), Some(disk)),
             Err(error) => {
-                let message = format!("the task's directory cannot be made: {error}");
-                self.report_end(work, position, TaskStatus::because(TaskState::Failed, Reason::Sandbox, message));
+                let status = TaskStatus::because(TaskState::Failed, error.reason(), describe(&error));
+                self.report_end(work, position, status);
             }
         }
     }
@@ -179,8 +184,9 @@ impl Tasks {
                 return;
             }
             let Some(next) = self.waiting.pop_front() else { return };
-            if matches!(self.live.get(&next), Some(Phase::Waiting)) {
-                self.submit(next);
+            if let Some(Phase::Waiting(disk)) = self.live.get_mut(&next) {
+                let disk = disk.take();
+                self.submit(next, disk);
             }
         }
     }
@@ -196,7 +202,7 @@ impl Tasks {
     pub(super) fn kill(&mut self, work: WorkId, position: u32) {
         match self.live.get(&(work, position)) {
             Some(Phase::Running(handle)) => handle.kill(Reason::Killed, "asked to"),
-            Some(Phase::Preparing | Phase::Waiting) => {
+            Some(Phase::Preparing | Phase::Waiting(_)) => {
                 let status = TaskStatus::because(TaskState::Killed, Reason::Killed, "killed before it started");
                 self.report_end(work, position, status);
             }
@@ -289,20 +295,20 @@ impl Tasks {
         Ok(self.uncounted.insert(engine).clone())
     }
 
-    fn submit(&mut self, (work, position): TaskKey) {
+    fn submit(&mut self, (work, position): TaskKey, disk: Option<Disk>) {
         let (Some(shared), Some(queue)) = (self.works.get(&work), &self.queue) else { return };
         let output = TaskOutput { log: self.log.clone(), work, position };
         let places = shared.places(self.max_tasks);
         if self.running + places > self.max_tasks {
             self.waiting.push_back((work, position));
-            self.live.insert((work, position), Phase::Waiting);
+            self.live.insert((work, position), Phase::Waiting(disk));
             return;
         }
         let (log, events, messages) = (self.log.clone(), self.events.clone(), self.messages.clone());
         let ear = Ear { work, position, log, events, messages };
         let task = Task {
             program: shared.program.clone(),
-            command: shared.command(position),
+            command: shared.command(position, disk.clone()),
             output: Box::new(output),
             observer: Box::new(ear),
         };
@@ -313,7 +319,7 @@ impl Tasks {
             }
             Err(SubmitError::Full { .. }) => {
                 self.waiting.push_back((work, position));
-                Phase::Waiting
+                Phase::Waiting(disk)
             }
             Err(error) => {
                 let status = TaskStatus::because(TaskState::Failed, Reason::RunnerError, describe(&error));
@@ -344,7 +350,7 @@ impl Work {
         network::places(&self.launch.spec, max_tasks)
     }
 
-    fn command(&self, position: u32) -> Command {
+    fn command(&self, position: u32, disk: Option<Disk>) -> Command {
         let spec = &self.launch.spec;
         let mut env: Vec<(String, String)> =
             spec.env.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
@@ -371,7 +377,7 @@ impl Work {
             env,
             limits,
             seed: spec.seed,
-            preopens: self.preopens(position),
+            preopens: self.preopens(position, disk),
             network: self.network.policy.clone(),
             service: self.network.service(spec, self.max_tasks),
         }
@@ -385,13 +391,13 @@ impl Work {
     }
 
     /// The sandbox is the guest's root and working directory: its own directory if it asked for disk, else the input
-    /// files, read-only, else an empty directory. Granted directories lie below it.
-    fn preopens(&self, position: u32) -> Vec<Preopen> {
-        let own = self.scratch.as_ref().map(|scratch| (scratch.join(position.to_string()), true));
-        let root = own.or_else(|| self.inputs.clone().map(|inputs| (inputs, false)));
-        let (host, writable) = match root {
-            Some((path, writable)) => (HostDir::Path(path), writable),
-            None => (HostDir::Opened(self.empty.clone()), false),
+    /// files, read-only, else an empty directory. Granted directories lie below it; what it writes there is the
+    /// operator's affair and counts for no ledger.
+    fn preopens(&self, position: u32, disk: Option<Disk>) -> Vec<Preopen> {
+        let (host, writable) = match (self.scratch.as_ref().zip(disk), &self.inputs) {
+            (Some((scratch, disk)), _) => (HostDir::Own(scratch.join(position.to_string()), disk), true),
+            (None, Some(inputs)) => (HostDir::Path(inputs.clone()), false),
+            (None, None) => (HostDir::Opened(self.empty.clone()), false),
         };
         let root = Preopen { host, guest: "/".to_owned(), writable };
         let granted = self.directories.iter().map(|(fd, guest, writable)| {
@@ -399,6 +405,26 @@ impl Work {
             Preopen { host, guest: guest.clone(), writable: *writable }
         });
         std::iter::once(root).chain(granted).collect()
+    }
+}
+
+/// Why a task's own directory is not there for it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SandboxError {
+    /// The directory or a copy of an input file cannot be made.
+    #[error("the task's directory cannot be made")]
+    Make(#[source] io::Error),
+    /// It has no ledger.
+    #[error(transparent)]
+    Ledger(DiskError),
+}
+
+impl SandboxError {
+    fn reason(&self) -> Reason {
+        match self {
+            SandboxError::Ledger(DiskError::Full { .. }) => Reason::DiskLimit,
+            SandboxError::Make(_) | SandboxError::Ledger(DiskError::Scan { .. }) => Reason::Sandbox,
+        }
     }
 }
 

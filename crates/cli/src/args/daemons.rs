@@ -33,6 +33,7 @@ pub(crate) struct MasterArgs {
 const AGENT_EXAMPLES: &str = "\
 Examples:
   holm agent --master 10.0.0.1:5050 --dir /var/lib/holm/agent
+  holm agent --master 10.0.0.1:5050 --dir /var/lib/holm/agent --sandbox-keep 10m --disk-pressure 20GiB
   holm agent --master a:5050,b:5050 --dir /var/lib/holm/agent --attributes \"rack:a;disk:ssd\" \\
       --resources \"cpus:4;mem:8GiB;disk:20GiB;ports:[31000-32000];gpus:1\"
   holm agent --master a:5050 --dir /var/lib/holm/agent --allow-net '*:443' --allow-net 10.0.0.0/8:5432
@@ -101,6 +102,16 @@ pub(crate) struct AgentArgs {
     /// How much output of tasks is kept, per framework [default: 256MiB; edge: 32MiB]
     #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
     pub(crate) log_size: Option<u64>,
+    /// Memory kept back for the agent and for what its runners need beyond their tasks; while they take more, nothing is
+    /// offered [default: a tenth of the machine's, at least 128MiB, at most 2GiB]
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
+    pub(crate) reserve: Option<u64>,
+    /// How long the directory of a task stays readable after its launch has ended
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::values::duration)]
+    pub(crate) sandbox_keep: std::time::Duration,
+    /// Remove directories and logs of ended tasks early, the oldest first, while less than this is free on the disk
+    #[arg(long, value_name = "SIZE|PERCENT%", default_value = "5%")]
+    pub(crate) disk_pressure: holm_agentd::DiskPressure,
     /// How much the cache of blobs may take, and that of native code [default: 4GiB; edge: 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
     pub(crate) cache_size: Option<u64>,

@@ -114,7 +114,12 @@ impl Cluster {
             let name = format!("agent-{}", index + 1);
             let mut agent = self.daemon(&name, &["agent".to_owned(), "--end-tasks".to_owned()]);
             agent.arg("--master", &self.address).arg_path("--dir", &self.dir.join(&name));
-            agent.arg("--resources", resources).arg_path("--token-file", &self.dir.join("token"));
+            // The machine keeps its reserve back once, however many agents share it.
+            let reserve = holm_agentd::default_reserve() / plan.agents.len().max(1) as u64;
+            agent
+                .arg("--reserve", reserve)
+                .arg("--resources", resources)
+                .arg_path("--token-file", &self.dir.join("token"));
             plan.allow.iter().for_each(|allowed| {
                 agent.arg("--allow", allowed);
             });
@@ -224,5 +229,5 @@ async fn at(instant: Option<Instant>) {
 
 /// What each of `count` agents on this machine may offer.
 pub(crate) fn shares_of_this_machine(dir: &Path, count: u32) -> Vec<Resources> {
-    holm_agentd::divide(&holm_agentd::detect_resources(dir), count)
+    holm_agentd::divide(&holm_agentd::detect_resources(dir, holm_agentd::default_reserve()), count)
 }

@@ -31,6 +31,9 @@ pub(crate) async fn run(global: &Global, args: AgentArgs) -> anyhow::Result<()> 
         compile,
         engine: args.engine.map_or(EngineKind::of_this_machine(), EngineKind::from),
         pooled: args.profile == Profile::Server,
+        reserve: args.reserve,
+        sandbox_keep: args.sandbox_keep,
+        disk_pressure: args.disk_pressure,
         keep_runners: !args.end_tasks,
     };
     holm_agentd::run(options, async move { signals.next().await }).await?;

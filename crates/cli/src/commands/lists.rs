@@ -17,18 +17,29 @@ pub(crate) async fn agents(global: &Global, format: Format) -> anyhow::Result<()
     let client = connect(global).await?;
     let agents: Vec<_> = all_agents(&client).await?.into_iter().map(AgentRow::from).collect();
     print_list(format, &agents, "no agents; `holm agent` starts one", |agents| {
-        let mut table =
-            Table::new(&["AGENT", "HOST", "STATE", "TASKS", "TOTAL", "HELD", "OFFERED", "CONFINED", "ATTRIBUTES"]);
+        let mut table = Table::new(&[
+            "AGENT",
+            "HOST",
+            "STATE",
+            "TASKS",
+            "TOTAL",
+            "HELD",
+            "OFFERED",
+            "RESERVE",
+            "CONFINED",
+            "ATTRIBUTES",
+        ]);
         for agent in agents {
             let attributes: Vec<_> = agent.attributes.iter().map(|(name, value)| format!("{name}:{value}")).collect();
             table.row([
                 agent.agent_id.clone(),
                 agent.hostname.clone(),
-                agent.state.to_owned(),
+                agent.shown_state(),
                 agent.tasks.live().to_string(),
                 brief(&agent.total.0),
                 brief(&agent.allocated.0),
                 brief(&agent.offered.0),
+                agent.shown_reserve(),
                 confinement(&agent.confinement),
                 attributes.join(";"),
             ]);
@@ -200,6 +211,9 @@ struct AgentRow {
     tasks: Counts,
     isolation: String,
     confinement: Vec<LayerRow>,
+    reserve_bytes: u64,
+    overhead_bytes: u64,
+    held_back: Option<String>,
 }
 
 /// One layer of an agent's confinement.
@@ -236,6 +250,7 @@ impl From<v1::AgentSummary> for AgentRow {
             v1::AgentState::Unreachable => "UNREACHABLE",
             v1::AgentState::Unspecified => "UNKNOWN",
         };
+        let v1::AgentCondition { reserve_bytes, overhead_bytes, held_back } = agent.condition.unwrap_or_default();
         AgentRow {
             agent_id: agent.id,
             hostname: agent.hostname,
@@ -248,6 +263,24 @@ impl From<v1::AgentSummary> for AgentRow {
             tasks: agent.tasks.into(),
             isolation: agent.isolation,
             confinement: agent.confinement.into_iter().map(LayerRow::from).collect(),
+            reserve_bytes,
+            overhead_bytes,
+            held_back: Some(held_back).filter(|why| !why.is_empty()),
+        }
+    }
+}
+
+impl AgentRow {
+    /// The state, and that nothing is offered of an agent in it.
+    fn shown_state(&self) -> String {
+        if self.held_back.is_some() { format!("{} (HELD BACK)", self.state) } else { self.state.to_owned() }
+    }
+
+    /// How much of the reserve is taken, such as "120MiB/2GiB".
+    fn shown_reserve(&self) -> String {
+        match self.reserve_bytes {
+            0 => "-".to_owned(),
+            reserve => format!("{}/{}", output::bytes(self.overhead_bytes), output::bytes(reserve)),
         }
     }
 }

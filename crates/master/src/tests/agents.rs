@@ -15,6 +15,28 @@ fn refused(cluster: &Cluster, session: crate::SessionId) -> Option<String> {
 }
 
 #[test]
+fn an_agent_that_is_held_back_keeps_its_tasks_and_is_not_offered() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus:4;mem:8GiB");
+    let framework = cluster.framework("a");
+    let offers = cluster.offers(framework);
+    let held = AgentCondition { held_back: Some("over its reserve".into()), ..AgentCondition::default() };
+    cluster.say(agent.session, ToMaster::Condition(held.clone()));
+    assert_eq!(cluster.rescinded(framework), vec![offers[0].id]);
+    cluster.pass(Duration::from_secs(60));
+    assert!(cluster.offers(framework).is_empty());
+    // It comes back and says so before its report.
+    let agent = cluster.reopen(agent, "cpus:4;mem:8GiB", LIFE);
+    cluster.say(agent.session, ToMaster::Condition(held));
+    cluster.report(agent, Vec::new());
+    cluster.settle();
+    assert!(cluster.offers(framework).is_empty());
+    cluster.say(agent.session, ToMaster::Condition(AgentCondition::default()));
+    cluster.settle();
+    assert_eq!(cluster.offers(framework).len(), 1);
+}
+
+#[test]
 fn an_agent_is_admitted_only_once_its_record_is_durable() {
     let mut cluster = Cluster::new();
     cluster.commits = false;

@@ -34,6 +34,12 @@ pub(crate) fn cluster(reply: &v1::GetClusterReply) -> Value {
     })
 }
 
+fn condition(condition: &v1::AgentCondition) -> Value {
+    let v1::AgentCondition { reserve_bytes, overhead_bytes, held_back } = condition;
+    let held_back = Some(held_back).filter(|why| !why.is_empty());
+    json!({ "reserve_bytes": reserve_bytes, "overhead_bytes": overhead_bytes, "held_back": held_back })
+}
+
 pub(crate) fn agent(agent: &v1::AgentSummary) -> Value {
     json!({
         "id": agent.id,
@@ -47,6 +53,7 @@ pub(crate) fn agent(agent: &v1::AgentSummary) -> Value {
         "tasks": counts(agent.tasks.as_ref()),
         "isolation": agent.isolation,
         "confinement": agent.confinement.iter().map(layer).collect::<Vec<_>>(),
+        "condition": agent.condition.as_ref().map(condition),
     })
 }
 
@@ -118,6 +125,7 @@ pub(crate) fn task(task: &v1::TaskSummary) -> Value {
         "cpu_micros": usage.cpu_micros,
         "fuel": usage.fuel,
         "peak_memory_bytes": usage.peak_memory_bytes,
+        "peak_disk_bytes": usage.peak_disk_bytes,
         "queued_micros": usage.queued_micros,
         "run_micros": usage.run_micros,
         "network_refusals": usage.network_refusals,

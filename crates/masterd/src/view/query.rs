@@ -242,6 +242,7 @@ pub(crate) fn agent_summary(entry: &AgentEntry, offered: Option<&Resources>) -> 
         tasks: Some(entry.counts.to_wire()),
         confinement: view.info.confinement.iter().map(v1::ConfinementLayer::from).collect(),
         isolation: view.info.isolation.to_string(),
+        condition: Some((&view.condition).into()),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use holm_model::{
-    BootId, Capabilities, Epoch, FrameworkId, Incarnation, Registration, RunnerId, Secret, ToAgent, ToMaster,
+    AgentCondition, BootId, Capabilities, Epoch, FrameworkId, Incarnation, Registration, RunnerId, Secret, ToAgent,
+    ToMaster,
 };
 
 use super::error::At;
@@ -73,6 +74,7 @@ pub(crate) fn to_master_to_wire(message: &ToMaster) -> wire::ToMaster {
             runner: runner.0,
             message: message.to_string(),
         }),
+        ToMaster::Condition(condition) => WireToMaster::Condition(condition.into()),
         ToMaster::Pong => WireToMaster::Pong(wire::Pong {}),
     };
     wire::ToMaster { message: Some(message) }
@@ -107,9 +109,30 @@ impl Decode<wire::ToMaster> for FromAgent {
                 runner: RunnerId(wire.runner),
                 message: explanation(&wire.message),
             },
+            Some(WireToMaster::Condition(wire)) => ToMaster::Condition(wire.into()),
             Some(WireToMaster::Pong(wire::Pong {})) => ToMaster::Pong,
             None => return Err(at.field("message").unknown()),
         }))
+    }
+}
+
+impl From<&AgentCondition> for wire::AgentCondition {
+    fn from(condition: &AgentCondition) -> wire::AgentCondition {
+        wire::AgentCondition {
+            reserve_bytes: condition.reserve_bytes,
+            overhead_bytes: condition.overhead_bytes,
+            held_back: condition.held_back.as_deref().map(|why| explanation(why).to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<wire::AgentCondition> for AgentCondition {
+    fn from(wire: wire::AgentCondition) -> AgentCondition {
+        AgentCondition {
+            reserve_bytes: wire.reserve_bytes,
+            overhead_bytes: wire.overhead_bytes,
+            held_back: (!wire.held_back.is_empty()).then(|| explanation(&wire.held_back)),
+        }
     }
 }
 

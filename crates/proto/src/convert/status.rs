@@ -113,6 +113,7 @@ impl From<&Usage> for wire::Usage {
             network_refusals: usage.network_refusals,
             requests: usage.requests,
             failed_requests: usage.failed_requests,
+            peak_disk_bytes: usage.peak_disk,
         }
     }
 }
@@ -129,6 +130,7 @@ impl From<wire::Usage> for Usage {
             network_refusals: wire.network_refusals,
             requests: wire.requests,
             failed_requests: wire.failed_requests,
+            peak_disk: wire.peak_disk_bytes,
         }
     }
 }

@@ -96,6 +96,7 @@ pub(crate) fn usage() -> Usage {
         network_refusals: 7,
         requests: 8,
         failed_requests: 9,
+        peak_disk: 10,
     }
 }
 
@@ -266,6 +267,12 @@ pub(crate) fn to_master() -> Vec<ToMaster> {
         ToMaster::Updates { framework: framework(), incarnation: Incarnation(2), updates: updates() },
         ToMaster::Message { framework: framework(), task: "a/1".parse().unwrap(), data: [1][..].into() },
         ToMaster::RunnerLost { framework: framework(), runner: RunnerId(1), message: "gone".into() },
+        ToMaster::Condition(AgentCondition {
+            reserve_bytes: 1 << 30,
+            overhead_bytes: 2 << 30,
+            held_back: Some("over the reserve".into()),
+        }),
+        ToMaster::Condition(AgentCondition::default()),
         ToMaster::Pong,
     ]
 }

@@ -30,6 +30,7 @@ struct EndLine<'a> {
     cpu_seconds: f64,
     fuel: u64,
     peak_memory_bytes: u64,
+    peak_disk_bytes: u64,
     queued_ms: f64,
     run_ms: f64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -61,6 +62,7 @@ pub(super) fn json_lines(update: &TaskUpdate) -> Vec<u8> {
             cpu_seconds: output::seconds(usage.cpu),
             fuel: usage.fuel,
             peak_memory_bytes: usage.peak_memory,
+            peak_disk_bytes: usage.peak_disk,
             queued_ms: output::millis(usage.queued),
             run_ms: output::millis(usage.run),
             network_refusals: usage.network_refusals,
@@ -259,6 +261,7 @@ mod tests {
             "cpu_seconds",
             "fuel",
             "peak_memory_bytes",
+            "peak_disk_bytes",
             "queued_ms",
             "run_ms",
         ];

@@ -39,6 +39,7 @@ fn agent_view(free: &str) -> AgentView {
         incarnation: Some(Incarnation(1)),
         free: Some(resources(free)),
         launches: 0,
+        condition: holm_model::AgentCondition::default(),
     }
 }
 
