@@ -183,6 +183,7 @@ pub(super) fn usages_to_wire(usages: &Usages) -> Option<wire::Usages> {
         network_refusals: column(|usage| usage.network_refusals),
         requests: column(|usage| usage.requests),
         failed_requests: column(|usage| usage.failed_requests),
+        peak_disk_bytes: column(|usage| usage.peak_disk),
     })
 }
 
@@ -205,6 +206,7 @@ pub(super) fn decode_usages(
         ("network_refusals", &wire.network_refusals),
         ("requests", &wire.requests),
         ("failed_requests", &wire.failed_requests),
+        ("peak_disk_bytes", &wire.peak_disk_bytes),
     ];
     for (name, column) in columns {
         if column.len() > 1 && column.len() as u64 != u64::from(count) {
@@ -228,6 +230,7 @@ pub(super) fn decode_usages(
         network_refusals: value(&wire.network_refusals, index),
         requests: value(&wire.requests, index),
         failed_requests: value(&wire.failed_requests, index),
+        peak_disk: value(&wire.peak_disk_bytes, index),
     };
     let each: Vec<Usage> = (0..longest).map(usage).collect();
     Ok(Usages::fold(status, &each))
