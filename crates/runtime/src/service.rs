@@ -28,7 +28,7 @@ use crate::memory::MemoryPool;
 use crate::network::TaskNetwork;
 use crate::output::Output;
 use crate::run::{Control, State};
-use crate::{Command, Outcome, Program, TaskEnd};
+use crate::{Command, Outcome, Preopen, Program, TaskEnd};
 
 use crate::mailbox::Mailbox;
 

@@ -108,7 +108,7 @@ pub(crate) struct AgentArgs {
     pub(crate) reserve: Option<u64>,
     /// How long the directory of a task stays readable after its launch has ended
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::values::duration)]
-    pub(crate) sandbox_keep: std::time::Duration,
+    pub(crate) sandbox_keep: Duration,
     /// Remove directories and logs of ended tasks early, the oldest first, while less than this is free on the disk
     #[arg(long, value_name = "SIZE|PERCENT%", default_value = "5%")]
     pub(crate) disk_pressure: holm_agentd::DiskPressure,
