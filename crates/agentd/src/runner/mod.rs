@@ -1,8 +1,10 @@
 //! The runner process: runs the Wasm tasks of one framework on one agent, and outlives its agent.
 //!
-//! The shell of [`holm_agent::Runner`]: it listens on a unix socket in its directory, hands the agent's messages and the
-//! tasks' ends to the core, and performs what the core decides on the run queue, the log and the socket.
+//! The shell of [`holm_agent::Runner`]: it listens on a unix socket in its directory and hands the agent's messages to the
+//! core; the run queue's threads hand it the ends of tasks and refill the slots themselves (`hub.rs`). What the core wants
+//! to say goes out from here, after the output of the tasks that it is about.
 
+mod hub;
 mod network;
 mod output;
 mod socket;
@@ -10,6 +12,7 @@ mod tasks;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holm_agent::{Runner, RunnerEffect, RunnerEvent, RunnerOptions};
@@ -20,8 +23,10 @@ use tokio::sync::mpsc;
 use crate::log::LogWriter;
 use crate::machine::boot_clock;
 use crate::process::{ProcessIdentity, raise_open_files};
+use hub::Shared;
+use output::SharedLog;
 use socket::{Agent, Listener};
-use tasks::{Channels, GuestEvent, Guests, SandboxError, Tasks};
+use tasks::{Guests, SandboxError, Tasks};
 
 /// Messages from the agent that wait to be handled; beyond, the socket is not read.
 const INBOX: usize = 64;
@@ -30,7 +35,7 @@ const INBOX: usize = 64;
 const OUTBOX: usize = 1024;
 /// Threads for blocking file calls of guests.
 const BLOCKING_THREADS: usize = 16;
-/// Messages of guests to their frameworks that wait to be handled; beyond, they are dropped.
+/// Messages of guests to their frameworks that wait to be given to the socket; beyond, they are dropped.
 const MESSAGES: usize = 1024;
 /// How often the output of running tasks is handed to the operating system, for those who follow it.
 const FLUSH: Duration = Duration::from_millis(20);
@@ -102,10 +107,9 @@ pub fn run(options: Options) -> Result<(), RunnerError> {
 }
 
 struct Shell {
-    core: Runner,
-    tasks: Tasks,
+    shared: Arc<Shared>,
+    log: SharedLog,
     happenings: mpsc::Receiver<Happening>,
-    guests: mpsc::Receiver<GuestEvent>,
     agent: Option<Agent>,
     dir: PathBuf,
 }
@@ -129,47 +133,48 @@ impl Shell {
         let queue = queue.map_err(io("start its run queue"))?;
         let _entered = runtime.enter();
         let (sender, happenings) = mpsc::channel(INBOX);
-        // Room for the start and the end of every task that can run, so that a worker thread never finds it full.
-        let (events, guests) = mpsc::channel(2 * max_tasks + MESSAGES);
         let log =
             std::fs::create_dir_all(log_dir(&dir)).and_then(|()| LogWriter::open(&log_dir(&dir), options.log_bytes));
-        let channels = Channels { events, happenings: sender.clone() };
-        let log = log.map_err(io("open its log"))?;
+        let log = SharedLog::new(log.map_err(io("open its log"))?);
         let empty = empty_directory(&dir).map_err(io("make an empty directory"))?;
-        let tasks = Tasks::new(Guests { engine, queue, max_tasks }, channels, log, empty);
+        let tasks = Tasks::new(Guests { engine, queue, max_tasks }, sender.clone(), log.clone(), empty);
         ProcessIdentity::of_this_process().write(&dir).map_err(io("write its identity"))?;
         let listener = Listener::bind(&dir, sender).map_err(io("listen on its socket"))?;
         runtime.spawn(listener.run());
         let core_options = RunnerOptions { recovery: options.recovery, ..RunnerOptions::new(options.runner) };
-        Ok(Shell { core: Runner::new(core_options, boot_clock()), tasks, happenings, guests, agent: None, dir })
+        let shared = Shared::new(Runner::new(core_options, boot_clock()), tasks);
+        Ok(Shell { shared, log, happenings, agent: None, dir })
     }
 
     async fn run(mut self) -> Result<(), RunnerError> {
-        let (mut burst, mut events) = (Vec::new(), Vec::new());
+        let result = self.serve().await;
+        // Without the lock: the worker threads need it to end their tasks.
+        let queue = self.shared.lock().tasks.take_queue();
+        queue.into_iter().for_each(Queue::stop);
+        result
+    }
+
+    async fn serve(&mut self) -> Result<(), RunnerError> {
+        let mut burst = Vec::new();
         let mut flush = tokio::time::interval(FLUSH);
         flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let wake = self.core.next_wake().map(|at| at.since(boot_clock()));
+            let (wake, live) = {
+                let hub = self.shared.lock();
+                (hub.core.next_wake().map(|at| at.since(boot_clock())), hub.tasks.are_live())
+            };
             tokio::select! {
                 received = self.happenings.recv_many(&mut burst, BURST) => if received == 0 { return Ok(()) },
-                _some = self.guests.recv_many(&mut events, BURST) => {}
-                () = sleep(wake) => self.core.handle(boot_clock(), RunnerEvent::Wake),
+                () = self.shared.news() => {}
+                () = sleep(wake) => self.shared.lock().handle(RunnerEvent::Wake),
                 // What a guest writes while nothing else happens is passed on too.
-                _tick = flush.tick(), if self.tasks.are_live() => {}
+                _tick = flush.tick(), if live => {}
             }
             for happening in burst.drain(..) {
                 self.take(happening);
             }
-            for GuestEvent { event, permit } in events.drain(..) {
-                if let RunnerEvent::Ended { work, position, .. } = &event {
-                    self.tasks.ended(*work, *position);
-                }
-                self.core.handle(boot_clock(), event);
-                drop(permit);
-            }
-            if let Some(exit) = self.perform()? {
+            if let Some(exit) = self.obey()? {
                 tracing::info!(reason = %exit, "runner exits");
-                self.tasks.stop();
                 return Ok(());
             }
         }
@@ -177,9 +182,11 @@ impl Shell {
 
     fn take(&mut self, happening: Happening) {
         let current = self.agent.as_ref().map(|agent| agent.connection);
+        let mut hub = self.shared.lock();
         let event = match happening {
             Happening::Agent(agent) => {
                 self.agent = Some(agent);
+                hub.forget_outgoing();
                 RunnerEvent::AgentConnected
             }
             Happening::Lost(connection) if current == Some(connection) => {
@@ -188,41 +195,24 @@ impl Shell {
             }
             Happening::Message(connection, message) if current == Some(connection) => RunnerEvent::FromAgent(message),
             Happening::Lost(_) | Happening::Message(..) => return,
-            Happening::Sandbox(work, position, result) => return self.tasks.sandbox_ready(work, position, result),
+            Happening::Sandbox(work, position, result) => {
+                hub.tasks.sandbox_ready(work, position, result);
+                return hub.settle();
+            }
         };
-        self.core.handle(boot_clock(), event);
+        hub.handle(event);
     }
 
-    /// Performs what the core wants; the reason to exit, if it wants that.
-    fn perform(&mut self) -> Result<Option<String>, RunnerError> {
-        self.flush_log()?;
-        loop {
-            let effects: Vec<_> = self.core.drain_effects().collect();
-            if effects.is_empty() {
-                return Ok(None);
-            }
-            for effect in effects {
-                match effect {
-                    RunnerEffect::ToAgent(message) => self.send(message),
-                    RunnerEffect::Spawn { work, position } => self.tasks.spawn(&self.core, work, position),
-                    RunnerEffect::Stop { work, position } => self.tasks.ask_to_stop(work, position),
-                    RunnerEffect::Kill { work, position } => self.tasks.kill(work, position),
-                    RunnerEffect::Deliver { work, position, data } => self.tasks.deliver(work, position, data),
-                    RunnerEffect::Forget { work } => self.tasks.forget(work),
-                    RunnerEffect::Exit { message } => return Ok(Some(message.to_string())),
-                }
-            }
-            for event in self.tasks.take_unstarted() {
-                self.core.handle(boot_clock(), event);
-            }
-            self.flush_log()?;
+    /// Says and does what has come together; the reason to exit, if there is one.
+    fn obey(&mut self) -> Result<Option<Arc<str>>, RunnerError> {
+        let orders = self.shared.lock().orders();
+        // What a task wrote is readable before anybody is told that it has ended.
+        let flushed = self.log.lock().flush();
+        flushed.map_err(|source| RunnerError::Io { dir: self.dir.clone(), what: "write its log", source })?;
+        for message in orders.outgoing {
+            self.send(message);
         }
-    }
-
-    /// What a task wrote is readable before anybody is told that it has ended.
-    fn flush_log(&self) -> Result<(), RunnerError> {
-        let flushed = self.tasks.flush_log();
-        flushed.map_err(|source| RunnerError::Io { dir: self.dir.clone(), what: "write its log", source })
+        Ok(orders.exit)
     }
 
     fn send(&mut self, message: FromRunner) {
@@ -235,7 +225,7 @@ impl Shell {
         if agent.outbox.try_send(message).is_err() {
             tracing::warn!(limit = OUTBOX, "the agent does not read; its connection is closed");
             self.agent = None;
-            self.core.handle(boot_clock(), RunnerEvent::AgentDisconnected);
+            self.shared.lock().handle(RunnerEvent::AgentDisconnected);
         }
     }
 }

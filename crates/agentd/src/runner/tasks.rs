@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -13,14 +13,15 @@ use holm_runtime::{
     Command, CommandLimits, CpuShare, Disk, DiskError, DiskLimits, Engine, EngineError, HostDir, NetworkPolicy, Observer,
     Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle, uncharged,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
+use super::Happening;
+use super::hub::Shared;
 use super::network::{self, Network};
 use super::output::{SharedLog, TaskOutput};
-use super::{Happening, MESSAGES};
 use crate::control::describe;
 use crate::grants::open_below;
-use crate::log::{LaunchName, LogWriter};
+use crate::log::LaunchName;
 use crate::native;
 
 /// Output kept of a task that names no limit, in bytes.
@@ -38,9 +39,8 @@ pub(super) struct Tasks {
     queue: Option<Queue>,
     max_tasks: usize,
     running: usize,
-    events: mpsc::Sender<GuestEvent>,
-    /// A permit for each message of a guest that may be among the events.
-    messages: Arc<Semaphore>,
+    /// Who hears what guests have to say.
+    shared: Weak<Shared>,
     happenings: mpsc::Sender<Happening>,
     log: SharedLog,
     /// A directory with nothing in it.
@@ -58,19 +58,6 @@ pub(super) struct Guests {
     pub(super) engine: Engine,
     pub(super) queue: Queue,
     pub(super) max_tasks: usize,
-}
-
-/// Where the guests' events and the shell's own go.
-pub(super) struct Channels {
-    pub(super) events: mpsc::Sender<GuestEvent>,
-    pub(super) happenings: mpsc::Sender<Happening>,
-}
-
-/// What a guest has to say, in order: a task's messages come before its end. The permit is for messages alone and goes
-/// back once the shell has handled the event, so that they never take the room of the starts and ends.
-pub(super) struct GuestEvent {
-    pub(super) event: RunnerEvent,
-    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What the tasks of one launch share.
@@ -98,20 +85,18 @@ enum Phase {
 }
 
 impl Tasks {
-    /// At most `max_tasks` run at a time. `events` has room for two events of each and for [`MESSAGES`].
-    pub(super) fn new(guests: Guests, channels: Channels, log: LogWriter, empty: OwnedFd) -> Tasks {
+    /// Directories are made on tokio's threads, which tell `happenings` of it.
+    pub(super) fn new(guests: Guests, happenings: mpsc::Sender<Happening>, log: SharedLog, empty: OwnedFd) -> Tasks {
         let Guests { engine, queue, max_tasks } = guests;
-        let Channels { events, happenings } = channels;
         Tasks {
             engine,
             uncounted: None,
             queue: Some(queue),
             max_tasks,
             running: 0,
-            events,
-            messages: Arc::new(Semaphore::new(MESSAGES)),
+            shared: Weak::new(),
             happenings,
-            log: SharedLog::new(log),
+            log,
             empty: empty.into(),
             programs: HashMap::new(),
             works: HashMap::new(),
@@ -121,20 +106,19 @@ impl Tasks {
         }
     }
 
+    /// Says who hears what guests have to say; before the first one runs.
+    pub(super) fn heard_by(&mut self, shared: Weak<Shared>) {
+        self.shared = shared;
+    }
+
     /// Whether any task runs or waits.
     pub(super) fn are_live(&self) -> bool {
         !self.live.is_empty()
     }
 
-    pub(super) fn flush_log(&self) -> io::Result<()> {
-        self.log.lock().flush()
-    }
-
-    /// Kills every guest and ends the worker threads.
-    pub(super) fn stop(&mut self) {
-        if let Some(queue) = self.queue.take() {
-            queue.stop();
-        }
+    /// The run queue, to be stopped: no task starts any more.
+    pub(super) fn take_queue(&mut self) -> Option<Queue> {
+        self.queue.take()
     }
 
     pub(super) fn spawn(&mut self, core: &Runner, work: WorkId, position: u32) {
@@ -304,8 +288,7 @@ impl Tasks {
             self.live.insert((work, position), Phase::Waiting(disk));
             return;
         }
-        let (log, events, messages) = (self.log.clone(), self.events.clone(), self.messages.clone());
-        let ear = Ear { work, position, log, events, messages };
+        let ear = Ear { work, position, log: self.log.clone(), shared: self.shared.clone() };
         let task = Task {
             program: shared.program.clone(),
             command: shared.command(position, disk.clone()),
@@ -428,37 +411,30 @@ impl SandboxError {
     }
 }
 
-/// Tells the shell what becomes of one task.
+/// Tells the core what becomes of one task, on the thread that polls it.
 struct Ear {
     work: WorkId,
     position: u32,
     log: SharedLog,
-    events: mpsc::Sender<GuestEvent>,
-    messages: Arc<Semaphore>,
+    /// Gone when the process is about to end.
+    shared: Weak<Shared>,
 }
 
 impl Ear {
-    fn tell(&self, event: RunnerEvent, permit: Option<OwnedSemaphorePermit>) {
-        if let Err(error) = self.events.try_send(GuestEvent { event, permit }) {
-            // There is room for two events of every running task and all messages, so this is the end of the process.
-            tracing::debug!(%error, "an event of a task was dropped");
+    fn tell(&self, event: RunnerEvent) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.hear(event);
         }
     }
 }
 
 impl Observer for Ear {
     fn started(&mut self) {
-        self.tell(RunnerEvent::Started { work: self.work, position: self.position }, None);
+        self.tell(RunnerEvent::Started { work: self.work, position: self.position });
     }
 
     fn message(&mut self, data: Vec<u8>) {
-        let (work, position) = (self.work, self.position);
-        match self.messages.clone().try_acquire_owned() {
-            Ok(permit) => self.tell(RunnerEvent::TaskMessage { work, position, data: data.into() }, Some(permit)),
-            Err(_none_left) => {
-                tracing::debug!(%work, position, limit = MESSAGES, "a message was dropped: too many wait");
-            }
-        }
+        self.tell(RunnerEvent::TaskMessage { work: self.work, position: self.position, data: data.into() });
     }
 
     fn ended(self: Box<Self>, end: TaskEnd) {
@@ -466,7 +442,7 @@ impl Observer for Ear {
         if let Err(error) = self.log.lock().end(work, position, end.output_dropped) {
             tracing::error!(%error, "the log cannot be written");
         }
-        self.tell(RunnerEvent::Ended { work, position, status: end.into_status(Duration::ZERO, 0) }, None);
+        self.tell(RunnerEvent::Ended { work, position, status: end.into_status(Duration::ZERO, 0) });
     }
 }
 
@@ -493,32 +469,60 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use holm_agent::{RunnerEffect, RunnerOptions};
+    use holm_model::{Epoch, FrameworkId, FromRunner, RunnerId, TaskRange, TaskSpec, Time, ToRunner};
+    use holm_runtime::{Allocation, QueueOptions};
 
-    #[test]
-    fn a_flood_of_messages_leaves_room_for_the_end_which_comes_after_them() {
+    use super::super::MESSAGES;
+    use super::*;
+    use crate::log::LogWriter;
+
+    /// A core that believes that the first task of a launch runs, with an agent to report to.
+    fn core_with_a_task(work: WorkId) -> Runner {
+        let mut core = Runner::new(RunnerOptions::new(RunnerId(1)), Time::ZERO);
+        let spec = TaskSpec { resources: "cpus:1;mem:1MiB".parse().unwrap(), ..TaskSpec::default() };
+        let tasks = TaskRange::Array { first: 0, count: 1 };
+        let launch = Launch { id: "a".parse().unwrap(), tasks, slots: 1, spec: spec.into() };
+        let prepared = Prepared {
+            program: "/x".into(),
+            inputs: None,
+            scratch: None,
+            directories: Vec::new(),
+            network: Default::default(),
+        };
+        let framework = FrameworkId::new(Epoch(1), 1);
+        core.handle(Time::ZERO, RunnerEvent::AgentConnected);
+        core.handle(Time::ZERO, RunnerEvent::FromAgent(ToRunner::Launch { work, framework, launch, prepared }));
+        let spawned = |effect: &RunnerEffect| matches!(effect, RunnerEffect::Spawn { .. });
+        assert_eq!(core.drain_effects().filter(spawned).count(), 1);
+        core
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_messages_is_bounded_and_the_end_comes_after_them() {
         let dir = tempfile::tempdir().unwrap();
         let log = SharedLog::new(LogWriter::open(dir.path(), 1 << 20).unwrap());
-        let (events, mut guests) = mpsc::channel(2 + MESSAGES);
-        let messages = Arc::new(Semaphore::new(MESSAGES));
+        let engine = Engine::new(Allocation::OnDemand).unwrap();
+        let tokio = tokio::runtime::Handle::current();
+        let queue = Queue::start(&engine, QueueOptions { threads: 1, max_tasks: 1 }, tokio).unwrap();
+        let (happenings, _none) = mpsc::channel(1);
+        let empty = fs::File::open(dir.path()).unwrap().into();
+        let tasks = Tasks::new(Guests { engine, queue, max_tasks: 1 }, happenings, log.clone(), empty);
         let work = WorkId(7);
-        let mut ear = Box::new(Ear { work, position: 0, log, events, messages: messages.clone() });
+        let shared = Shared::new(core_with_a_task(work), tasks);
+        let mut ear = Box::new(Ear { work, position: 0, log, shared: Arc::downgrade(&shared) });
         for number in 0..MESSAGES + 10 {
             ear.message(number.to_string().into_bytes());
         }
-        // The shell handles one, and there is room for one more.
-        let first = guests.try_recv().unwrap();
-        assert!(matches!(&first.event, RunnerEvent::TaskMessage { data, .. } if **data == *b"0"));
-        drop(first);
+        let orders = shared.lock().orders();
+        assert_eq!(orders.outgoing.len(), MESSAGES);
+        assert!(matches!(&orders.outgoing[0], FromRunner::Message { data, .. } if **data == *b"0"));
+        // The shell has taken them, and there is room again.
         ear.message(b"late".to_vec());
+        ear.tell(RunnerEvent::Ended { work, position: 0, status: TaskStatus::of(TaskState::Finished) });
         ear.message(b"too late".to_vec());
-        ear.started();
-        ear.tell(RunnerEvent::Ended { work, position: 0, status: TaskStatus::of(TaskState::Finished) }, None);
-        let rest: Vec<GuestEvent> = std::iter::from_fn(|| guests.try_recv().ok()).collect();
-        let is_message = |event: &&GuestEvent| matches!(event.event, RunnerEvent::TaskMessage { .. });
-        assert_eq!(rest.iter().filter(is_message).count(), MESSAGES);
-        assert!(matches!(rest[rest.len() - 1].event, RunnerEvent::Ended { .. }));
-        drop(rest);
-        assert_eq!(messages.available_permits(), MESSAGES);
+        let rest = shared.lock().orders().outgoing;
+        assert!(matches!(&rest[..], [FromRunner::Message { data, .. }, FromRunner::Reports(reports)]
+            if **data == *b"late" && reports[0].status.state == TaskState::Finished));
     }
 }

@@ -55,6 +55,20 @@ fn trap() {
 }
 
 #[test]
+fn kernel() {
+    for name in ["shifts", "fib", "sort", "hash", "matmul", "hashmap", "sieve"] {
+        let [core, component] = both(samples::KERNEL, &[name], |_| {});
+        assert_eq!(core.status().state, TaskState::Finished, "{name}: {}", core.message());
+        assert_eq!(core.stdout, component.stdout, "{name}");
+        match name {
+            "fib" => assert_eq!(core.stdout.trim(), format!("{:016x}", 196_418)),
+            "sieve" => assert_eq!(core.stdout.trim(), format!("{:016x}", 82_025)),
+            _ => assert_ne!(core.stdout.trim(), format!("{:016x}", 0), "{name}"),
+        }
+    }
+}
+
+#[test]
 fn grow_memory() {
     for done in both(samples::GROW_MEMORY, &["64"], |_| {}) {
         let status = done.status();
