@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_agent::{Runner, RunnerEffect, RunnerEvent, RunnerOptions};
+use holm_agent::{Runner, RunnerEvent, RunnerOptions};
 use holm_model::{FromRunner, RunnerId, ToRunner, WorkId};
 use holm_runtime::{Allocation, Disk, Engine, EngineError, EngineKind, Queue, QueueOptions, Seat, io_runtime, slot_ceiling};
 use tokio::sync::mpsc;
