@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use holm_runtime::{
-    Command, CommandLimits, Engine, Observer, OutputSink, Program, Queue, QueueOptions, Stream, SubmitError, Task,
-    TaskEnd, compile,
+    Command, CommandLimits, CpuShare, Engine, Observer, OutputSink, Program, Queue, QueueOptions, Stream, SubmitError,
+    Task, TaskEnd, compile,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -112,7 +112,13 @@ pub(crate) fn tokio() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// A command with nothing granted.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let limits = CommandLimits { fuel: None, memory_bytes: 64 << 20, deadline: None, output_bytes: 1 << 20 };
+    let limits = CommandLimits {
+        fuel: None,
+        memory_bytes: 64 << 20,
+        deadline: None,
+        output_bytes: 1 << 20,
+        cpu: CpuShare::default(),
+    };
     let args = std::iter::once("task").chain(args.iter().copied()).map(str::to_owned).collect();
     Command { args, env: Vec::new(), limits, seed: None, preopens: Vec::new() }
 }
