@@ -17,7 +17,7 @@ use holm_model::{
 };
 use holm_proto::framing;
 use holm_proto::runner::v1 as wire;
-use holm_runtime::{Allocation, Engine, ModuleKind, compile};
+use holm_runtime::{Allocation, Engine, EngineKind, ModuleKind, compile};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,16 +31,16 @@ fn main() -> Result<(), Failure> {
     if let [role, dir, threads] = &args[..]
         && role == "--as-runner"
     {
-        let dir = PathBuf::from(dir);
-        let (threads, recovery) = (threads.parse()?, Duration::from_secs(5));
-        let log_bytes = 64 << 20;
         return Ok(runner::run(runner::Options {
             runner: RunnerId(1),
-            dir,
-            threads,
+            dir: dir.into(),
+            threads: threads.parse()?,
             max_tasks: 0,
-            log_bytes,
-            recovery,
+            log_bytes: 64 << 20,
+            recovery: Duration::from_secs(5),
+            engine: EngineKind::Native,
+            pooled: true,
+            cpu_seat: None,
         })?);
     }
     let quick = args.iter().any(|arg| arg == "--quick");

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use holm_agent::{Runner, RunnerEvent, RunnerOptions};
 use holm_model::{FromRunner, RunnerId, ToRunner, WorkId};
-use holm_runtime::{Allocation, Disk, Engine, EngineError, EngineKind, Queue, QueueOptions, Seat, io_runtime, slot_ceiling};
+use holm_runtime::{
+    Allocation, Disk, Engine, EngineError, EngineKind, Queue, QueueOptions, Seat, io_runtime, slot_ceiling,
+};
 use tokio::sync::mpsc;
 
 use crate::log::LogWriter;

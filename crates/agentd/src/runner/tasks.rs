@@ -10,8 +10,8 @@ use std::{fs, io};
 use holm_agent::{Runner, RunnerEvent};
 use holm_model::{Amount, Launch, Metering, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
 use holm_runtime::{
-    Command, CommandLimits, CpuShare, Disk, DiskError, DiskLimits, Engine, EngineError, HostDir, NetworkPolicy, Observer,
-    Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle, uncharged,
+    Command, CommandLimits, CpuShare, Disk, DiskError, DiskLimits, Engine, EngineError, HostDir, NetworkPolicy,
+    Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle, uncharged,
 };
 use tokio::sync::mpsc;
 

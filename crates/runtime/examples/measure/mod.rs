@@ -120,7 +120,8 @@ pub(crate) fn command(args: &[&str]) -> Command {
         cpu: CpuShare::default(),
     };
     let args = std::iter::once("task").chain(args.iter().copied()).map(str::to_owned).collect();
-    Command { args, env: Vec::new(), limits, seed: None, preopens: Vec::new() }
+    let (env, preopens, network) = (Vec::new(), Vec::new(), Default::default());
+    Command { args, env, limits, seed: None, preopens, network, service: None }
 }
 
 /// Output that goes nowhere.
