@@ -67,6 +67,7 @@ deterministic! {
     handle_bomb HANDLE_BOMB []
     hello HELLO []
     host_call_storm HOST_CALL_STORM []
+    kernel KERNEL ["hash"]
     lines LINES []
     list_dir LIST_DIR ["/"]
     net_probe NET_PROBE ["tcp:127.0.0.1:22" "listen:0.0.0.0:8080" "resolve:localhost:80"]
