@@ -9,6 +9,7 @@ use holm_model::{
 
 use crate::durable::{Durable, Identity};
 use crate::event::{AgentEffect, AgentEvent};
+use crate::fallout::Fallout;
 use crate::ledger::Ledger;
 use crate::master_link::Link;
 use crate::options::AgentOptions;
@@ -74,6 +75,8 @@ pub struct Agent {
     pub(crate) trims: BTreeMap<WorkId, u32>,
     /// When the killed tasks of a work must be over.
     pub(crate) kill_deadlines: BTreeMap<WorkId, Time>,
+    /// Ends that concern other works, to be followed up before the event is over.
+    pub(crate) fallout: VecDeque<Fallout>,
     pub(crate) counters: AgentCounters,
     pub(crate) watch: Watch,
     pub(crate) out: Outbox,
@@ -96,6 +99,7 @@ impl Agent {
             waiting: Waiting::default(),
             trims: BTreeMap::new(),
             kill_deadlines: BTreeMap::new(),
+            fallout: VecDeque::new(),
             counters: AgentCounters::default(),
             watch: Watch::default(),
             out: Outbox::default(),
@@ -107,6 +111,7 @@ impl Agent {
         } else {
             agent.begin_incarnation();
         }
+        agent.follow_up(now);
         agent
     }
 
@@ -125,9 +130,12 @@ impl Agent {
             AgentEvent::OverheadMeasured { bytes } => self.overhead_measured(bytes),
             AgentEvent::Wake => {}
         }
+        self.follow_up(now);
         self.dispatch_freed(now);
+        self.follow_up(now);
         self.watch_idle(now);
         self.expire(now);
+        self.follow_up(now);
     }
 
     /// What is to be done, in order. Several events may be handled before: their records then share one write.
@@ -237,11 +245,14 @@ impl Agent {
         }
     }
 
-    pub(crate) fn prepare(&mut self, id: WorkId) {
-        if let Some(work) = self.durable.works.get(&id) {
-            let (framework, launch) = (work.framework, work.launch.clone());
-            self.out.push(AgentEffect::Prepare { work: id, framework, launch });
+    /// Has a work prepared; for tasks inside an executor there is nothing to be done.
+    pub(crate) fn prepare(&mut self, id: WorkId, now: Time) {
+        let Some(work) = self.durable.works.get(&id) else { return };
+        if work.executor().is_some() {
+            return self.prepared(id, Ok(Prepared::default()), now);
         }
+        let (framework, launch) = (work.framework, work.launch.clone());
+        self.out.push(AgentEffect::Prepare { work: id, framework, launch });
     }
 
     /// This framework's works, in the order of launch.

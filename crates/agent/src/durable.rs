@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holm_model::{
-    AgentId, BatchId, BootId, ClusterId, Epoch, FrameworkId, Incarnation, MAX_BATCH_TASKS, RunnerId, Secret, TaskState,
-    TransitionError, Update, Usage, Usages, WorkId,
+    AgentId, BatchId, BootId, ClusterId, Epoch, FrameworkId, Incarnation, Launch, MAX_BATCH_TASKS, MAX_GROUP_LAUNCHES,
+    Role, RunnerId, Secret, TaskState, TransitionError, Update, Usage, Usages, WorkId,
 };
 
 use crate::Record;
@@ -98,8 +98,11 @@ impl Durable {
             Record::RunnerEnded { runner } => {
                 self.runners.remove(runner).ok_or(RecordError::Runner(*runner))?;
             }
-            Record::WorkAdded { work, framework, role, launch } => {
-                self.add(*work, Work::new(*framework, role.clone(), launch.clone()))?;
+            Record::WorkAdded { work, framework, role, launch, group } => {
+                self.add(*work, Work::new(*framework, role.clone(), launch.clone(), *group))?;
+            }
+            Record::GroupAdded { first, framework, role, launches } => {
+                self.add_group(*first, *framework, role, launches)?;
             }
             Record::WorkSent { work, runner } => {
                 let known = self.works.get_mut(work).ok_or(RecordError::Work(*work))?;
@@ -125,6 +128,27 @@ impl Durable {
         self.tenants.clear();
         self.runners.clear();
         self.floor = 0;
+    }
+
+    fn add_group(
+        &mut self,
+        first: WorkId,
+        framework: FrameworkId,
+        role: &Role,
+        launches: &[Launch],
+    ) -> Result<(), RecordError> {
+        let tenant = self.tenants.get(&framework);
+        let taken = |id: &BatchId| tenant.is_some_and(|tenant| tenant.batches.contains_key(id));
+        let mut names = BTreeSet::new();
+        let fits = |launch: &Launch| (1..=MAX_BATCH_TASKS).contains(&launch.tasks.count()) && !taken(&launch.id);
+        let all_fit = launches.iter().all(|launch| fits(launch) && names.insert(&launch.id));
+        if !all_fit || launches.is_empty() || launches.len() > MAX_GROUP_LAUNCHES || first.0 < self.next_work {
+            return Err(RecordError::Work(first));
+        }
+        for (id, launch) in (first.0..).zip(launches) {
+            self.add(WorkId(id), Work::new(framework, role.clone(), launch.clone(), Some(first)))?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, id: WorkId, work: Work) -> Result<(), RecordError> {
@@ -255,7 +279,7 @@ impl Durable {
         }
         for (id, work) in &self.works {
             let (framework, role, launch) = (work.framework, work.role.clone(), work.launch.clone());
-            records.push(Record::WorkAdded { work: *id, framework, role, launch });
+            records.push(Record::WorkAdded { work: *id, framework, role, launch, group: work.group });
             if let Some(runner) = work.runner() {
                 records.push(Record::WorkSent { work: *id, runner });
             }

@@ -141,8 +141,12 @@ fn every_runner_has_a_slot_and_no_slot_lacks_a_runner(agent: &Agent, found: &mut
     demand(found, same, || format!("runners {:?} and slots {:?}", agent.durable.runners, agent.slots));
     for (id, work) in &agent.durable.works {
         if let Some(runner) = work.runner() {
-            let admitted = agent.scope_of_runner(runner).is_some_and(|scope| scope.admits(work.framework, *id));
+            let admitted = agent.scope_of_runner(runner).is_some_and(|scope| agent.admits(scope, *id));
             demand(found, admitted, || format!("{id} is on {runner}, which is gone or another's"));
+        }
+        // These wait for others before they wait for a runner.
+        if work.executor().is_some() || agent.group_prepares(*id) {
+            continue;
         }
         if matches!(work.stage, Stage::Ready(_)) {
             let waits = agent.waiting.scopes().any(|(_, works)| works.contains(id));
@@ -152,14 +156,14 @@ fn every_runner_has_a_slot_and_no_slot_lacks_a_runner(agent: &Agent, found: &mut
     for (runner, slot) in &agent.slots {
         for (id, work) in agent.durable.works.iter().filter(|(_, work)| work.runner() == Some(*runner)) {
             let load = slot.load.slots(*id);
-            demand(found, load == work.slots(), || format!("{id} counts {load} of {} on {runner}", work.slots()));
+            demand(found, load == work.places(), || format!("{id} counts {load} of {} on {runner}", work.places()));
         }
         let sum: u64 = agent
             .durable
             .works
             .values()
             .filter(|work| work.runner() == Some(*runner))
-            .map(|work| u64::from(work.slots()))
+            .map(|work| u64::from(work.places()))
             .sum();
         demand(found, sum == slot.load.total(), || format!("{runner} counts {} places of {sum}", slot.load.total()));
     }
@@ -173,7 +177,7 @@ fn nothing_waits_for_a_place_that_is_there(agent: &Agent, found: &mut Vec<Violat
             found.push(Violation(format!("unknown launches {works:?} wait for a runner")));
             continue;
         };
-        let place = agent.place(*scope, work.slots());
+        let place = agent.place(*scope, work.places());
         // One that is ending is looked at again when it has ended.
         let ending = place == Place::Another && agent.runners().any(|(_, other)| other == *scope);
         let waits = ending || matches!(place, Place::Soon | Place::Nowhere);

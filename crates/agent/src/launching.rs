@@ -39,37 +39,19 @@ impl NewEntry {
 
 impl Agent {
     pub(crate) fn launch(&mut self, sequence: u64, framework: FrameworkId, role: Role, launch: Launch, now: Time) {
-        let Link::Registered { launches, .. } = &mut self.link else { return };
-        if sequence <= *launches {
-            self.counters.repeated_launches += 1;
+        if !self.is_next_launch(sequence) {
             return;
         }
-        if sequence != *launches + 1 {
-            let message = format!("launch has sequence {sequence} where {} is next", *launches + 1);
-            return self.fault(&message);
-        }
-        *launches = sequence;
         if let Err(message) = self.make_way(framework, &launch) {
             return self.fault(&message);
         }
         let refusal = self.refusal(framework, &launch);
         let id = WorkId(self.durable.next_work);
-        if !self.commit(Record::WorkAdded { work: id, framework, role, launch }) {
+        if !self.commit(Record::WorkAdded { work: id, framework, role, launch, group: None }) {
             return;
         }
-        let admitted = match (refusal, self.durable.works.get(&id)) {
-            (None, Some(work)) => self.ledger.admit(id, work).map_err(|error| refused(error.to_string())),
-            (Some(status), _) => Err(status),
-            (None, None) => return,
-        };
-        match admitted {
-            Ok(()) => {
-                if let Some(work) = self.durable.works.get_mut(&id) {
-                    work.taken = Some(now);
-                }
-                self.mark_busy(id);
-                self.prepare(id);
-            }
+        match refusal.map_or_else(|| self.admit(id), Err) {
+            Ok(()) => self.begin(id, now),
             Err(status) => {
                 self.counters.refused_launches += 1;
                 self.end_unsent(id, status);
@@ -77,12 +59,43 @@ impl Agent {
         }
     }
 
+    /// Whether what is launched under this number is to be looked at. Numbers that were seen before say nothing new; after
+    /// one that was skipped the stream is not to be trusted.
+    pub(crate) fn is_next_launch(&mut self, sequence: u64) -> bool {
+        let Link::Registered { launches, .. } = &mut self.link else { return false };
+        if sequence <= *launches {
+            self.counters.repeated_launches += 1;
+            return false;
+        }
+        if sequence != *launches + 1 {
+            let message = format!("launch has sequence {sequence} where {} is next", *launches + 1);
+            self.fault(&message);
+            return false;
+        }
+        *launches = sequence;
+        true
+    }
+
+    /// Charges what a work that was just added holds.
+    pub(crate) fn admit(&mut self, id: WorkId) -> Result<(), TaskStatus> {
+        let Some(work) = self.durable.works.get(&id) else { return Ok(()) };
+        self.ledger.admit(id, work).map_err(|error| refused(error.to_string()))
+    }
+
+    /// Starts the way of a work that was admitted.
+    pub(crate) fn begin(&mut self, id: WorkId, now: Time) {
+        let Some(work) = self.durable.works.get_mut(&id) else { return };
+        work.taken = Some(now);
+        self.mark_busy(id);
+        self.prepare(id, now);
+    }
+
     /// Checks what cannot be answered under the launch's own name, and forgets an ended launch of that name.
     ///
     /// # Errors
     /// Why the stream must be given up. An update that named a live launch would end it in everybody's books, and a range
     /// that is no range cannot be answered task by task; after registering again both sides agree on what is here.
-    fn make_way(&mut self, framework: FrameworkId, launch: &Launch) -> Result<(), String> {
+    pub(crate) fn make_way(&mut self, framework: FrameworkId, launch: &Launch) -> Result<(), String> {
         let count = launch.tasks.count();
         let overflows = matches!(launch.tasks, TaskRange::Array { first, count } if first.checked_add(count).is_none());
         if count == 0 || count > MAX_BATCH_TASKS || overflows {
@@ -105,19 +118,24 @@ impl Agent {
     }
 
     fn refusal(&self, framework: FrameworkId, launch: &Launch) -> Option<TaskStatus> {
-        if let Err(error) = launch.validate() {
-            return Some(TaskStatus::because(TaskState::Error, Reason::InvalidTask, describe(&error)));
-        }
+        invalid(launch)
+            .or_else(|| self.without_executor(framework, launch))
+            .or_else(|| self.over_limit(framework, launch.tasks.count().into()))
+            .or_else(|| self.ledger.check(&launch.resources()).err().map(|error| refused(error.to_string())))
+    }
+
+    /// Why so many more tasks of a framework are not taken, if so.
+    pub(crate) fn over_limit(&self, framework: FrameworkId, count: u64) -> Option<TaskStatus> {
         let (live, ends) =
             self.durable.tenants.get(&framework).map_or((0, 0), |tenant| (tenant.live, tenant.log.ends()));
-        let (limit, count) = (self.options.max_framework_tasks, u64::from(launch.tasks.count()));
-        if live + ends + count > limit {
-            return Some(refused(format!(
+        let limit = self.options.max_framework_tasks;
+        let over = live.saturating_add(ends).saturating_add(count) > limit;
+        over.then(|| {
+            refused(format!(
                 "{count} tasks asked, {live} live and {ends} ended without acknowledgement; the limit for a framework \
                  on an agent is {limit}"
-            )));
-        }
-        self.ledger.check(&launch.resources()).err().map(|error| refused(error.to_string()))
+            ))
+        })
     }
 
     /// Ends every live task of a work that no runner has.
@@ -145,12 +163,13 @@ impl Agent {
         if !self.commit(Record::Updated { framework, update: update.clone(), runner, runner_sequence }) {
             return;
         }
+        let update_end = update.status.state.is_terminal().then(|| update.status.clone());
         if self.link.registered().is_some() {
             self.out.update(framework, update);
         }
         if let Some(work) = self.durable.works.get(&id) {
             self.ledger.settle(id, work);
-            let (slots, live) = (work.slots(), work.live);
+            let (slots, live) = (work.places(), work.live);
             if let Some(holder) = holder {
                 self.note_load(holder, id, slots);
             }
@@ -160,6 +179,7 @@ impl Agent {
                 self.kill_deadlines.remove(&id);
             }
         }
+        self.note_fallout(id, first, update_end);
         let entries = self.durable.tenants.get(&framework).map_or(0, |tenant| tenant.log.len());
         if entries > self.options.max_log_entries && entries.is_multiple_of(COMPACTION_STEP) {
             self.durable.compact(framework);
@@ -175,7 +195,7 @@ impl Agent {
             Ok(prepared) => {
                 if let Ok(stage) = work.stage.step(Step::Prepared(prepared)) {
                     work.stage = stage;
-                    self.dispatch(id, now);
+                    self.dispatch_group(id, now);
                 }
             }
             Err(PrepareError { state, reason, message }) => {
@@ -208,7 +228,7 @@ impl Agent {
         if !self.commit(Record::WorkSent { work: id, runner }) {
             return;
         }
-        let slots = self.durable.works.get(&id).map_or(0, Work::slots);
+        let slots = self.durable.works.get(&id).map_or(0, Work::places);
         self.note_load(runner, id, slots);
         let Some(work) = self.durable.works.get_mut(&id) else { return };
         work.waited = work.taken.map_or(Duration::ZERO, |taken| now.since(taken));
@@ -220,7 +240,14 @@ impl Agent {
         let (framework, launch) = (work.framework, work.launch.clone());
         let message = ToRunner::Launch { work: id, framework, launch, prepared };
         self.out.push(AgentEffect::ToRunner { runner, message });
+        self.dispatch_inside(id, now);
     }
+}
+
+/// Why a launch is not one that can be, if so.
+pub(crate) fn invalid(launch: &Launch) -> Option<TaskStatus> {
+    let error = launch.validate().err()?;
+    Some(TaskStatus::because(TaskState::Error, Reason::InvalidTask, describe(&error)))
 }
 
 fn refused(message: String) -> TaskStatus {

@@ -8,6 +8,9 @@
 mod agent;
 mod durable;
 mod event;
+mod executors;
+mod fallout;
+mod groups;
 pub mod invariants;
 mod launching;
 mod ledger;

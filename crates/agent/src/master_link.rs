@@ -108,6 +108,9 @@ impl Agent {
             ToAgent::Launch { sequence, framework, role, launch } => {
                 self.launch(sequence, framework, role, launch, now);
             }
+            ToAgent::LaunchGroup { sequence, framework, role, launches } => {
+                self.launch_group(sequence, framework, role, launches, now);
+            }
             ToAgent::Kill { framework, task, grace } => self.kill(framework, &task, grace, now),
             ToAgent::Trim { framework, batch, from } => self.trim(framework, &batch, from),
             ToAgent::Acknowledge { framework, incarnation, sequence } => {

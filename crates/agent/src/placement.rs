@@ -116,8 +116,14 @@ pub(crate) enum Place {
 
 impl Agent {
     pub(crate) fn scope_of(&self, id: WorkId) -> Option<RunnerScope> {
-        let work = self.durable.works.get(&id)?;
-        Some(RunnerScope::of(self.options.info.isolation, id, work))
+        let home = self.home_of(id);
+        let work = self.durable.works.get(&home)?;
+        Some(RunnerScope::of(self.options.info.isolation, home, work))
+    }
+
+    /// Whether a launch belongs on runners of this scope.
+    pub(crate) fn admits(&self, scope: RunnerScope, id: WorkId) -> bool {
+        self.durable.works.get(&id).is_some_and(|work| scope.admits(work.framework, self.home_of(id)))
     }
 
     /// The runners of a scope that take work or will, oldest first.
@@ -149,9 +155,13 @@ impl Agent {
         }
     }
 
-    /// Sends a prepared launch to a runner, or has it wait for one.
+    /// Sends a prepared launch to a runner, or has it wait for one. Members of a group wait for each other, tasks inside an
+    /// executor for that.
     pub(crate) fn dispatch(&mut self, id: WorkId, now: Time) {
-        let Some(scope) = self.scope_of(id) else { return };
+        let Some(scope) = self.scope_of(id).filter(|_| !self.group_prepares(id)) else { return };
+        if self.durable.works.get(&id).is_some_and(|work| work.executor().is_some()) {
+            return self.dispatch_executed(id, now);
+        }
         self.waiting.add(scope, id);
         self.dispatch_scope(scope, now);
     }
@@ -163,7 +173,7 @@ impl Agent {
                 self.waiting.remove(&scope, id);
                 continue;
             };
-            match self.place(scope, work.slots()) {
+            match self.place(scope, work.places()) {
                 Place::On(runner) => {
                     self.waiting.remove(&scope, id);
                     self.send(id, runner, now);

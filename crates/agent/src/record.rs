@@ -63,6 +63,19 @@ pub enum Record {
         role: Role,
         /// What.
         launch: Launch,
+        /// The first launch of its group, where it belongs to one; only in snapshots.
+        group: Option<WorkId>,
+    },
+    /// Launches were taken as a group, all of them or none; their tasks are STAGING.
+    GroupAdded {
+        /// The agent's number for the first; the others have the next ones.
+        first: WorkId,
+        /// Whose.
+        framework: FrameworkId,
+        /// In which role.
+        role: Role,
+        /// What.
+        launches: Vec<Launch>,
     },
     /// The launch is about to be handed to a runner: from here on it may have run.
     WorkSent {

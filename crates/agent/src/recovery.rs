@@ -22,7 +22,7 @@ impl Agent {
             let Some(work) = self.durable.works.get(&id) else { continue };
             // The process may have died between taking a launch and refusing it, or come back with less to offer.
             match self.ledger.admit(id, work) {
-                Ok(()) => self.prepare(id),
+                Ok(()) => self.prepare(id, now),
                 Err(error) => {
                     let status = TaskStatus::because(
                         TaskState::Dropped,
@@ -39,9 +39,10 @@ impl Agent {
         }
         for (id, work) in &self.durable.works {
             if let Some(slot) = work.runner().and_then(|runner| self.slots.get_mut(&runner)) {
-                slot.load.set(*id, work.slots());
+                slot.load.set(*id, work.places());
             }
         }
+        self.recall_fallout();
     }
 
     /// Nothing of the last life is left, or can be trusted to be complete: a new incarnation without works.

@@ -107,12 +107,16 @@ impl Agent {
             self.counters.ignored_reports += 1;
         }
         let (first, count) = runs.pop()?;
-        let waited = work.waited;
+        let (waited, asked) = (work.waited, work.status(first).clone());
         let used = |first: u32, count: u32| {
             if report.usages.are_shared() { Vec::new() } else { usages_of(&report, first, count, waited) }
         };
         let mut status = clean(report.status.clone(), &mut self.counters);
         status.usage = queued_for(status.usage, state, waited);
+        if state == TaskState::Killed && asked.reason == Some(Reason::GroupFailed) {
+            // The runner knows that it was killed, not why.
+            (status.reason, status.message) = (asked.reason, asked.message);
+        }
         let entry = |(first, count), reporter| {
             let (status, usages) = (status.clone(), used(first, count));
             NewEntry { work: report.work, first, count, status, usages, reporter }
@@ -209,10 +213,11 @@ fn clean(mut status: TaskStatus, counters: &mut AgentCounters) -> TaskStatus {
 
 fn is_runners_reason(reason: Reason) -> bool {
     use Reason::{
-        Compile, Deadline, DiskLimit, ExitCode, Fetch, Fuel, InvalidModule, Killed, MemoryLimit, NotAllowed, Preempted,
-        RunnerError, Sandbox, Trap, Trimmed,
+        Compile, Deadline, DiskLimit, ExecutorLost, ExitCode, Fetch, Fuel, InvalidModule, Killed, MemoryLimit,
+        NotAllowed, Preempted, RunnerError, Sandbox, Trap, Trimmed,
     };
     let execution = matches!(reason, ExitCode | Trap | Fuel | MemoryLimit | DiskLimit | Deadline | Killed | Preempted);
-    let setup = matches!(reason, Fetch | Compile | InvalidModule | NotAllowed | Sandbox | RunnerError | Trimmed);
+    let setup = reason == ExecutorLost
+        || matches!(reason, Fetch | Compile | InvalidModule | NotAllowed | Sandbox | RunnerError | Trimmed);
     execution || setup
 }

@@ -177,13 +177,16 @@ impl Agent {
         for id in self.works_on(runner) {
             self.reconcile(runner, id, held.contains(&id), now);
         }
-        let ours = |id: &WorkId| self.durable.works.get(id).is_some_and(|work| scope.admits(work.framework, *id));
+        let ours = |id: &WorkId| self.admits(scope, *id);
         let unknown: Vec<WorkId> = held.into_iter().filter(|id| !ours(id)).take(MAX_UNKNOWN_WORKS).collect();
         for work in unknown {
             let message = ToRunner::Kill { work, positions: None, grace: Duration::ZERO };
             self.out.push(AgentEffect::ToRunner { runner, message });
         }
         self.dispatch_scope(scope, now);
+        for id in self.works_on(runner) {
+            self.dispatch_inside(id, now);
+        }
     }
 
     /// The launches that a runner has or may have, in the order of launch.
@@ -224,7 +227,7 @@ impl Agent {
         self.end_where(id, |state| state == TaskState::Killing, killed);
         match self.durable.works.get(&id).map(|work| &work.stage) {
             Some(Stage::Ready(_)) => self.dispatch(id, now),
-            Some(Stage::Preparing) => self.prepare(id),
+            Some(Stage::Preparing) => self.prepare(id, now),
             Some(Stage::Sent { .. } | Stage::Over) | None => {}
         }
     }

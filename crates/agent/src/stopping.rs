@@ -10,6 +10,7 @@ use holm_model::{
 
 use crate::agent::Agent;
 use crate::event::AgentEffect;
+use crate::fallout::Fallout;
 use crate::launching::NewEntry;
 use crate::options::MAX_GRACE;
 use crate::placement::RunnerScope;
@@ -25,6 +26,11 @@ impl Agent {
         };
         let Some(work) = self.durable.works.get(&id) else { return };
         let range = position.map_or_else(|| work.clip(0, u32::MAX), |position| work.clip(position, 1));
+        let concerned = range.clone().any(|position| !work.status(position).state.is_terminal());
+        if let Some(group) = work.group.filter(|_| concerned) {
+            self.note_group_over(group, format!("task {task} of its group was killed"), grace);
+        }
+        let Some(work) = self.durable.works.get(&id) else { return };
         match &work.stage {
             Stage::Over => {}
             Stage::Preparing | Stage::Ready(_) => {
@@ -76,6 +82,9 @@ impl Agent {
         let over = self.durable.works.get(&id).is_none_or(|work| work.live == 0);
         if over && preparing {
             self.out.push(AgentEffect::Abandon { work: id });
+        }
+        if over {
+            self.fallout.push_back(Fallout::MemberGone { work: id });
         }
     }
 

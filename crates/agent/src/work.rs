@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use holm_model::{
-    BatchReport, FrameworkId, Launch, Prepared, Role, RunnerId, StatusRun, TaskState, TaskStatus, Time,
-    TransitionError, Update,
+    BatchId, BatchReport, FrameworkId, Launch, Prepared, Role, RunnerId, StatusRun, TaskState, TaskStatus, Time,
+    TransitionError, Update, WorkId,
 };
 
 use crate::options::{MAX_FULL_RUNS, REPORT_MESSAGE_BYTES};
@@ -67,6 +67,8 @@ pub(crate) struct Work {
     pub(crate) framework: FrameworkId,
     pub(crate) role: Role,
     pub(crate) launch: Launch,
+    /// The first launch of its group, if it belongs to one; it may be this one.
+    pub(crate) group: Option<WorkId>,
     pub(crate) stage: Stage,
     /// By position.
     pub(crate) statuses: Vec<TaskStatus>,
@@ -83,7 +85,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(framework: FrameworkId, role: Role, launch: Launch) -> Work {
+    pub(crate) fn new(framework: FrameworkId, role: Role, launch: Launch, group: Option<WorkId>) -> Work {
         let count = launch.tasks.count();
         let statuses = vec![TaskStatus::of(TaskState::Staging); count as usize];
         let stage = Stage::Preparing;
@@ -91,6 +93,7 @@ impl Work {
             framework,
             role,
             launch,
+            group,
             stage,
             statuses,
             live: count,
@@ -104,6 +107,16 @@ impl Work {
     /// How many slots' worth of resources it holds.
     pub(crate) fn slots(&self) -> u32 {
         self.launch.slots.min(self.live)
+    }
+
+    /// The launch of the executor that its tasks run in, if they do.
+    pub(crate) fn executor(&self) -> Option<&BatchId> {
+        self.launch.spec.executed.as_ref().map(|executed| &executed.executor)
+    }
+
+    /// How many places of a runner it may take: tasks inside an executor take none.
+    pub(crate) fn places(&self) -> u32 {
+        if self.executor().is_some() { 0 } else { self.slots() }
     }
 
     /// Whether nothing is left to do or to deliver.

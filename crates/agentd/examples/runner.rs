@@ -121,6 +121,7 @@ impl Agent {
         let extension = match compiled.kind {
             ModuleKind::Core => "core",
             ModuleKind::Component => "component",
+            ModuleKind::Executor => "executor",
         };
         let native = dir.path().join("hello").with_extension(extension);
         std::fs::write(&native, &compiled.native)?;

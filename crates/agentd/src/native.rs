@@ -79,7 +79,7 @@ impl NativeCache {
 
     /// The native code of a module, if it is here.
     pub(crate) fn find(&self, module: &Digest) -> Option<PathBuf> {
-        let kinds = [ModuleKind::Core, ModuleKind::Component];
+        let kinds = [ModuleKind::Core, ModuleKind::Component, ModuleKind::Executor];
         let path = kinds.into_iter().map(|kind| self.path(module, kind)).find(|path| path.exists())?;
         // A use that could not be noted makes it older than it is, no more.
         let _ = std::fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
@@ -208,6 +208,7 @@ const fn extension(kind: ModuleKind) -> &'static str {
     match kind {
         ModuleKind::Core => "core",
         ModuleKind::Component => "component",
+        ModuleKind::Executor => "executor",
     }
 }
 
@@ -221,5 +222,5 @@ fn sum_file(native: &Path) -> PathBuf {
 /// The kind of module behind a file of the cache, as its name says.
 pub(crate) fn kind_of(path: &Path) -> Option<ModuleKind> {
     let found = path.extension()?.to_str()?;
-    [ModuleKind::Core, ModuleKind::Component].into_iter().find(|kind| extension(*kind) == found)
+    [ModuleKind::Core, ModuleKind::Component, ModuleKind::Executor].into_iter().find(|kind| extension(*kind) == found)
 }

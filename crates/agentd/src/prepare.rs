@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use holm_datadir::{BlobStore, digest_of_file};
-use holm_model::{Digest, FrameworkId, Launch, Metering, Prepared, Reason, ResourceName, WorkId};
+use holm_model::{Digest, FrameworkId, Launch, Metering, Prepared, Reason, ResourceName, TaskKind, WorkId};
+use holm_runtime::ModuleKind;
 use tokio::sync::{Mutex, watch};
 
 use crate::flights::{Flights, Progress};
 use crate::grants::AllowedDirectories;
-use crate::native::{CompileError, NativeCache};
+use crate::native::{self, CompileError, NativeCache};
 use crate::network::AgentNetwork;
 use crate::remove::remove_tree;
 use crate::turns::Turns;
@@ -140,6 +141,7 @@ impl<F: Fetch + 'static> Preparer<F> {
         let network = self.network.prepare(spec).await;
         let network = network.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
         let program = self.native_code(spec.module, spec.metering, framework, waits).await?;
+        check_kind(spec.kind, native::kind_of(&program))?;
         let sandbox = self.works.join(work.to_string());
         let failed = |error| PrepareError::new(Reason::Sandbox, format!("the sandbox cannot be made: {error}"));
         clear(&sandbox).map_err(failed)?;
@@ -279,6 +281,22 @@ impl<F: Fetch + 'static> Preparer<F> {
         gates.insert(digest, Arc::downgrade(&gate));
         gate
     }
+}
+
+/// Whether a module is what its task says that it is.
+fn check_kind(task: TaskKind, module: Option<ModuleKind>) -> Result<(), PrepareError> {
+    let is_executor = module == Some(ModuleKind::Executor);
+    let wrong = match task {
+        TaskKind::Executor if !is_executor => {
+            "the task is an executor, but the module is none: it exports no holm:executor/handler@0.1"
+        }
+        TaskKind::Command if is_executor => {
+            "the module is an executor (it exports holm:executor/handler), but the task is a command: that needs a core \
+             module with _start or a component with wasi:cli/run@0.2"
+        }
+        _ => return Ok(()),
+    };
+    Err(PrepareError::new(Reason::InvalidModule, wrong))
 }
 
 /// The directory of a sandbox that holds the input files under their guest paths.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Amount, Call, DirectoryGrant, FrameworkInfo, InputFile, Launch, Limits, ListenOn, Metering, NetworkGrants, OfferId,
-    Quantity, Ranges, Refusal, ResourceName, Resources, Role, ServiceSpec, TaskKind, TaskRange, TaskSpec,
+    Amount, Call, Digest, DirectoryGrant, Executed, FrameworkInfo, InputFile, Launch, Limits, ListenOn, Metering,
+    NetworkGrants, OfferId, Quantity, Ranges, Refusal, ResourceName, Resources, Role, ServiceSpec, TaskKind, TaskRange,
+    TaskSpec,
 };
 use holm_sdk::Intent;
 
@@ -32,6 +33,7 @@ pub(crate) fn info(info: wit::FrameworkInfo, roles: Vec<Role>) -> Result<Framewo
 pub(crate) fn call(call: wit::Call) -> Vec<Intent> {
     let intent = match call {
         wit::Call::Accept(call) => return accept(call),
+        wit::Call::LaunchGroup(call) => group(call),
         wit::Call::Decline(call) => list("decline.offers", &call.offers)
             .map(|offers| Intent::Call(Call::Decline { offers, refusal: refusal(call.refuse) })),
         wit::Call::Suppress(roles) => list("suppress", &roles).map(|roles| Intent::Call(Call::Suppress { roles })),
@@ -76,6 +78,18 @@ fn accept(call: wit::Accept) -> Vec<Intent> {
     intents
 }
 
+/// A group is launched whole or not at all, so that one launch that makes no sense refuses it.
+fn group(call: wit::Group) -> Result<Intent, String> {
+    let offers = list("launch-group.offers", &call.offers)?;
+    let mut launches = Vec::with_capacity(call.launches.len());
+    for (at, of_guest) in call.launches.into_iter().enumerate() {
+        let id = of_guest.id.clone();
+        let refused = |message| format!("launch-group.launches[{at}] ({id:.128}): {message}");
+        launches.push(launch(of_guest).map_err(refused)?);
+    }
+    Ok(Intent::Call(Call::LaunchGroup { offers, launches, refusal: refusal(call.refuse) }))
+}
+
 fn launch(launch: wit::Launch) -> Result<Launch, String> {
     let tasks = match launch.tasks {
         wit::TaskRange::Single => TaskRange::Single,
@@ -94,12 +108,24 @@ fn template(template: wit::TaskTemplate) -> Result<TaskSpec, String> {
         guest: grant.guest.into(),
         writable: grant.writable,
     };
+    let kind = match template.kind {
+        wit::TaskKind::Command => TaskKind::Command,
+        wit::TaskKind::Service => TaskKind::Service,
+        wit::TaskKind::Executor => TaskKind::Executor,
+        wit::TaskKind::Executed => TaskKind::Executed,
+    };
+    let executed = |executed: wit::Executed| {
+        let executor = parse("template.executed.executor", &executed.executor)?;
+        Ok::<_, String>(Executed { executor, data: executed.data.into() })
+    };
+    let module = match kind {
+        TaskKind::Executed => Digest::default(),
+        _ => parse("template.module", &template.module)?,
+    };
     Ok(TaskSpec {
-        kind: match template.kind {
-            wit::TaskKind::Command => TaskKind::Command,
-            wit::TaskKind::Service => TaskKind::Service,
-        },
-        module: parse("template.module", &template.module)?,
+        kind,
+        module,
+        executed: template.executed.map(executed).transpose()?,
         args: template.args.into_iter().map(Arc::from).collect(),
         env: map("template.env", template.env)?,
         files: template.files.into_iter().map(file).collect::<Result<_, String>>()?,

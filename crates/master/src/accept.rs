@@ -8,20 +8,20 @@ use holm_model::{
     Source, TaskState, TaskStatus, ToAgent, Update, Usages,
 };
 
-use crate::Master;
 use crate::authorize::{Object, authorize};
 use crate::launches::{Place, Record};
 use crate::options::{MAX_CALL_LAUNCHES, MAX_CALL_OFFERS};
+use crate::{Master, SessionId};
 
 /// The agent of statuses about launches that no offer places anywhere.
 const NO_AGENT: AgentId = AgentId::new(Epoch(0), 0);
 
 /// The offers of an ACCEPT taken together, and what is left of them.
-struct Pool {
-    framework: FrameworkId,
-    role: Role,
-    agent: AgentId,
-    left: Resources,
+pub(crate) struct Pool {
+    pub(crate) framework: FrameworkId,
+    pub(crate) role: Role,
+    pub(crate) agent: AgentId,
+    pub(crate) left: Resources,
 }
 
 impl Master {
@@ -36,7 +36,7 @@ impl Master {
         let Some(mut pool) = self.take_offers(ids) else { return };
         let mut refused = Vec::new();
         for launch in launches {
-            match self.admit_launch(&pool, &launch) {
+            match self.admit_launch(&pool, &launch, &[]) {
                 Ok(left) => {
                     pool.left = left;
                     self.launch(&pool, launch);
@@ -44,6 +44,11 @@ impl Master {
                 Err(status) => refused.push(whole(&launch, status)),
             }
         }
+        self.give_back(pool, refusal, refused);
+    }
+
+    /// What launches left of the offers goes back, and the framework is told of those that were refused.
+    pub(crate) fn give_back(&mut self, pool: Pool, refusal: Refusal, refused: Vec<Update>) {
         let Pool { framework, role, agent, left } = pool;
         if !left.is_empty() {
             let declined = self.allocator.decline(framework, &role, agent, &left, refusal, self.now);
@@ -65,7 +70,12 @@ impl Master {
         }
     }
 
-    fn check_accept(&self, framework: FrameworkId, ids: &[OfferId], launches: &[Launch]) -> Result<(), String> {
+    pub(crate) fn check_accept(
+        &self,
+        framework: FrameworkId,
+        ids: &[OfferId],
+        launches: &[Launch],
+    ) -> Result<(), String> {
         if ids.is_empty() {
             return Err("accept names no offer".to_owned());
         }
@@ -77,7 +87,13 @@ impl Master {
     }
 
     /// Drops every launch of an ACCEPT and frees those of its offers that are the framework's own.
-    fn refuse_accept(&mut self, framework: FrameworkId, ids: &[OfferId], launches: &[Launch], status: &TaskStatus) {
+    pub(crate) fn refuse_accept(
+        &mut self,
+        framework: FrameworkId,
+        ids: &[OfferId],
+        launches: &[Launch],
+        status: &TaskStatus,
+    ) {
         let mut agent = None;
         for id in ids {
             if self.offers.out.get(id).is_some_and(|offer| offer.framework == framework)
@@ -92,7 +108,7 @@ impl Master {
     }
 
     /// Uses up offers that have been checked.
-    fn take_offers(&mut self, ids: &[OfferId]) -> Option<Pool> {
+    pub(crate) fn take_offers(&mut self, ids: &[OfferId]) -> Option<Pool> {
         let mut pool: Option<Pool> = None;
         for id in ids {
             let Some(offer) = self.take_offer(*id) else { continue };
@@ -105,8 +121,14 @@ impl Master {
         pool
     }
 
-    /// Decides on one launch: what is left after it, or the status that refuses it.
-    fn admit_launch(&self, pool: &Pool, launch: &Launch) -> Result<Resources, TaskStatus> {
+    /// Decides on one launch: what is left after it, or the status that refuses it. `before` are launches of its group
+    /// that are to be there already.
+    pub(crate) fn admit_launch(
+        &self,
+        pool: &Pool,
+        launch: &Launch,
+        before: &[Launch],
+    ) -> Result<Resources, TaskStatus> {
         let error = |reason, message: String| TaskStatus::because(TaskState::Error, reason, message);
         let principal = Principal::Framework(pool.framework);
         authorize(&principal, Action::Launch, Object::Role(&pool.role))
@@ -116,7 +138,7 @@ impl Master {
             let message = format!("launch {} is still live, or its end is not acknowledged yet", launch.id);
             return Err(error(Reason::DuplicateTask, message));
         }
-        self.check_limits(pool.framework, launch).map_err(|message| error(Reason::InvalidTask, message))?;
+        self.check_limits(pool.framework, launch, before).map_err(|message| error(Reason::InvalidTask, message))?;
         let left = pool.left.minus(&launch.resources()).map_err(|short| {
             let message = format!("launch {} does not fit what is left of the offers: {short}", launch.id);
             error(Reason::InvalidTask, message)
@@ -125,15 +147,18 @@ impl Master {
             let message = format!("agent {} is not connected", pool.agent);
             return Err(TaskStatus::because(TaskState::Dropped, Reason::AgentDisconnected, message));
         }
+        self.check_executor(pool, launch, before)?;
         Ok(left)
     }
 
-    fn check_limits(&self, framework: FrameworkId, launch: &Launch) -> Result<(), String> {
-        let (launches, limit) = (self.launches.count_of_framework(framework), self.options.max_framework_launches);
+    fn check_limits(&self, framework: FrameworkId, launch: &Launch, before: &[Launch]) -> Result<(), String> {
+        let known = self.launches.count_of_framework(framework) + before.len();
+        let (launches, limit) = (known, self.options.max_framework_launches);
         if launches >= limit {
             return Err(format!("framework has {launches} launches; the limit is {limit}"));
         }
         let live = self.frameworks.get(&framework).map_or(0, |framework| framework.live_tasks);
+        let live = live + before.iter().map(|launch| u64::from(launch.tasks.count())).sum::<u64>();
         let (tasks, limit) = (live + u64::from(launch.tasks.count()), self.options.max_framework_tasks);
         if tasks > limit {
             return Err(format!("framework would have {tasks} live tasks; the limit is {limit}"));
@@ -142,13 +167,22 @@ impl Master {
     }
 
     fn launch(&mut self, pool: &Pool, launch: Launch) {
-        let place = Place { framework: pool.framework, batch: launch.id.clone(), agent: pool.agent };
-        self.add_launch(&place, Record::accepted(pool.role.clone(), &launch), true);
-        let Some(stream) = self.agents.get_mut(&pool.agent).and_then(|agent| agent.stream_mut()) else { return };
-        stream.sent += 1;
-        let (session, sequence) = (stream.session, stream.sent);
+        self.book_launch(pool, &launch);
+        let Some((session, sequence)) = self.next_on_stream(pool.agent) else { return };
         let (framework, role) = (pool.framework, pool.role.clone());
         self.out.tell_agent(session, ToAgent::Launch { sequence, framework, role, launch });
+    }
+
+    pub(crate) fn book_launch(&mut self, pool: &Pool, launch: &Launch) {
+        let place = Place { framework: pool.framework, batch: launch.id.clone(), agent: pool.agent };
+        self.add_launch(&place, Record::accepted(pool.role.clone(), launch), true);
+    }
+
+    /// The agent's stream and the number of what is launched on it next.
+    pub(crate) fn next_on_stream(&mut self, agent: AgentId) -> Option<(SessionId, u64)> {
+        let stream = self.agents.get_mut(&agent).and_then(|agent| agent.stream_mut())?;
+        stream.sent += 1;
+        Some((stream.session, stream.sent))
     }
 
     /// Tells a framework which of its calls was refused, and why.
@@ -167,7 +201,7 @@ pub(crate) fn strangers<'a>(subscribed: &[Role], named: &'a [Role]) -> Option<&'
 }
 
 /// One status for every task of a launch that was not accepted.
-fn whole(launch: &Launch, status: TaskStatus) -> Update {
+pub(crate) fn whole(launch: &Launch, status: TaskStatus) -> Update {
     let count = launch.tasks.count().clamp(1, MAX_BATCH_TASKS);
     Update { sequence: 0, batch: launch.id.clone(), first: 0, count, status, usages: Usages::default() }
 }

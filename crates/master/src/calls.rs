@@ -27,7 +27,7 @@ pub(crate) enum KillError {
 /// What a call asks to do.
 const fn action_of(call: &Call) -> Action {
     match call {
-        Call::Accept { .. } => Action::Launch,
+        Call::Accept { .. } | Call::LaunchGroup { .. } => Action::Launch,
         Call::Kill { .. } => Action::KillTask,
         Call::Teardown => Action::Teardown,
         Call::Decline { .. }
@@ -58,6 +58,7 @@ impl Master {
         }
         match call {
             Call::Accept { offers, launches, refusal } => self.accept(id, &offers, launches, refusal),
+            Call::LaunchGroup { offers, launches, refusal } => self.launch_group(id, &offers, launches, refusal),
             Call::Decline { offers, refusal } if offers.len() <= MAX_CALL_OFFERS => self.decline(id, &offers, refusal),
             Call::Decline { offers, .. } => {
                 let count = offers.len();

@@ -23,6 +23,7 @@ mod delta;
 mod effect;
 mod event;
 mod frameworks;
+mod group;
 pub mod invariants;
 mod launches;
 mod liveness;

@@ -57,3 +57,11 @@ pub struct AgentInfo {
     /// Which of its tasks share a process.
     pub isolation: Isolation,
 }
+
+impl AgentInfo {
+    /// The capability of an agent that takes groups of launches.
+    pub const TASK_GROUPS: &'static str = "task-groups";
+
+    /// The capability of an agent that runs executors, and tasks inside them.
+    pub const EXECUTORS: &'static str = "executors";
+}

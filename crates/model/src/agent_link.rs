@@ -104,6 +104,18 @@ pub enum ToAgent {
         /// What.
         launch: Launch,
     },
+    /// Run these tasks together or not at all. It has one number, like a launch. Only for agents with the capability
+    /// [`AgentInfo::TASK_GROUPS`].
+    LaunchGroup {
+        /// The number.
+        sequence: u64,
+        /// For whom.
+        framework: FrameworkId,
+        /// In which role.
+        role: Role,
+        /// What: 1 to [`crate::MAX_GROUP_LAUNCHES`] launches with distinct names.
+        launches: Vec<Launch>,
+    },
     /// Stop a task, or every task of a launch when the id has no index.
     Kill {
         /// Whose.

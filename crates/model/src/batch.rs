@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::{BatchId, Resources, TaskId, TaskSpec, TaskSpecError};
+use crate::{BatchId, Resources, TaskId, TaskKind, TaskSpec, TaskSpecError};
 
 /// Most tasks of one launch.
 pub const MAX_BATCH_TASKS: u32 = 4096;
+
+/// Most launches of a group.
+pub const MAX_GROUP_LAUNCHES: usize = 64;
 
 /// Which tasks a launch consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +85,9 @@ pub enum LaunchError {
     /// Ports or set items cannot be shared by several slots.
     #[error("launch with {0} slots asks for ports or set items, which only one slot can hold")]
     Items(u32),
+    /// An executor is one task, so that others can name it.
+    #[error("launch of an executor is an array; an executor is launched as a single task")]
+    ExecutorArray,
     /// The template was refused.
     #[error("the task template is not valid")]
     Spec(#[from] TaskSpecError),
@@ -104,6 +110,9 @@ impl Launch {
         }
         if self.slots == 0 || self.slots > count {
             return Err(LaunchError::Slots { slots: self.slots, count });
+        }
+        if self.spec.kind == TaskKind::Executor && self.tasks != TaskRange::Single {
+            return Err(LaunchError::ExecutorArray);
         }
         self.spec.validate()?;
         self.spec.resources.times(self.slots).map(|_| ()).ok_or(LaunchError::Items(self.slots))
@@ -161,5 +170,15 @@ mod tests {
         let ports = "cpus:1;mem:1MiB;ports:[5-5]";
         assert!(launch(TaskRange::Array { first: 0, count: 2 }, 2, ports).validate().is_err());
         assert!(launch(TaskRange::Array { first: 0, count: 2 }, 1, ports).validate().is_ok());
+    }
+
+    #[test]
+    fn an_executor_is_launched_alone() {
+        let resources = "cpus:1;mem:1MiB".parse().unwrap();
+        let spec = Arc::new(TaskSpec { kind: TaskKind::Executor, resources, ..TaskSpec::default() });
+        let single = Launch { id: "a".parse().unwrap(), tasks: TaskRange::Single, slots: 1, spec };
+        assert_eq!(single.validate(), Ok(()));
+        let array = Launch { tasks: TaskRange::Array { first: 0, count: 2 }, ..single };
+        assert_eq!(array.validate(), Err(LaunchError::ExecutorArray));
     }
 }

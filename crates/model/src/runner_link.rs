@@ -21,10 +21,11 @@ impl std::fmt::Debug for WorkId {
     }
 }
 
-/// What the agent's shell made of a launch before it may run: everything fetched, compiled and permitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the agent's shell made of a launch before it may run: everything fetched, compiled and permitted. The default is
+/// that of tasks inside an executor: for those there is nothing to prepare.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// The file with the module's native code, in the agent's cache.
+    /// The file with the module's native code, in the agent's cache; empty for tasks inside an executor.
     pub program: Arc<str>,
     /// A directory that holds the input files under their guest paths and that the guest sees read-only as `.`; none
     /// when there are no input files.

@@ -38,6 +38,18 @@ pub enum Call {
         /// For how long the unused rest is not wanted.
         refusal: Refusal,
     },
+    /// Launch tasks on the resources of offers, all together or not at all: the launches are a group of at most
+    /// [`crate::MAX_GROUP_LAUNCHES`]. Offers and refusal are as in [`Call::Accept`]. One invalid launch makes the others
+    /// DROPPED, and so does one that cannot be prepared; once they run, a task that ends other than FINISHED has all
+    /// others killed.
+    LaunchGroup {
+        /// The offers, each of which is used up.
+        offers: Vec<OfferId>,
+        /// The launches; with none this is a decline.
+        launches: Vec<Launch>,
+        /// For how long the unused rest is not wanted.
+        refusal: Refusal,
+    },
     /// Give offers back.
     Decline {
         /// The offers; unknown ones are ignored.

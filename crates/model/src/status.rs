@@ -158,6 +158,10 @@ reasons! {
     DuplicateTask = "DUPLICATE_TASK",
     /// The principal may not do this.
     Unauthorized = "UNAUTHORIZED",
+    /// The executor that was to run it has ended.
+    ExecutorLost = "EXECUTOR_LOST",
+    /// Another task of its group failed, was killed, or could not be launched.
+    GroupFailed = "GROUP_FAILED",
 }
 
 impl fmt::Display for Reason {

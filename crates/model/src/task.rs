@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Amount, Digest, MAX_CONCURRENCY, MAX_NET_PATTERNS, MAX_REQUEST_TIME, NetworkGrants, Quantity, Ranges, ResourceName,
-    Resources, ServiceSpec,
+    Amount, Digest, Executed, ExecutedError, MAX_CONCURRENCY, MAX_NET_PATTERNS, MAX_REQUEST_TIME, NetworkGrants,
+    Quantity, Ranges, ResourceName, Resources, ServiceSpec,
 };
 
 /// What kind of guest a task is.
@@ -17,6 +17,10 @@ pub enum TaskKind {
     Command,
     /// A `wasi:http/proxy` component that answers requests on a port it holds until it is told to stop.
     Service,
+    /// A component of the world `holm:executor/executor`: it stays, and runs tasks of the kind [`TaskKind::Executed`].
+    Executor,
+    /// A task without a module of its own, which an executor of the same framework on the same agent runs.
+    Executed,
 }
 
 impl TaskKind {
@@ -25,6 +29,8 @@ impl TaskKind {
         match self {
             TaskKind::Command => "command",
             TaskKind::Service => "service",
+            TaskKind::Executor => "executor",
+            TaskKind::Executed => "executed",
         }
     }
 }
@@ -79,8 +85,10 @@ pub struct Limits {
 pub struct TaskSpec {
     /// What kind of guest.
     pub kind: TaskKind,
-    /// The module's blob.
+    /// The module's blob; all zeros for a task that runs inside an executor.
     pub module: Digest,
+    /// In which executor the task runs, and what it is given there; for the kind [`TaskKind::Executed`] and no other.
+    pub executed: Option<Executed>,
     /// Arguments after the program's name.
     pub args: Vec<Arc<str>>,
     /// The environment.
@@ -89,7 +97,8 @@ pub struct TaskSpec {
     pub files: Vec<InputFile>,
     /// Host directories.
     pub directories: Vec<DirectoryGrant>,
-    /// What each task (each slot of a batch) holds while it runs. `mem` is required: it is the memory limit.
+    /// What each task (each slot of a batch) holds while it runs. `mem` is required: it is the memory limit. A task inside
+    /// an executor has the executor's memory and disk, and holds neither.
     pub resources: Resources,
     /// Ceilings.
     pub limits: Limits,
@@ -191,6 +200,9 @@ pub enum TaskSpecError {
         /// The most allowed.
         most: u64,
     },
+    /// The template does not fit an executor, or a task inside one.
+    #[error(transparent)]
+    Executed(#[from] ExecutedError),
 }
 
 const MAX_TEXT_BYTES: usize = 128 << 10;
@@ -203,11 +215,12 @@ impl TaskSpec {
     /// # Errors
     /// The first limit that does not hold.
     pub fn validate(&self) -> Result<(), TaskSpecError> {
-        for name in [ResourceName::Cpus, ResourceName::Mem] {
-            if self.resources.scalar(&name).0 == 0 {
-                return Err(TaskSpecError::Missing(name));
-            }
+        let needed: &[ResourceName] =
+            if self.is_executed() { &[ResourceName::Cpus] } else { &[ResourceName::Cpus, ResourceName::Mem] };
+        if let Some(name) = needed.iter().find(|name| self.resources.scalar(name).0 == 0) {
+            return Err(TaskSpecError::Missing(name.clone()));
         }
+        self.validate_kind()?;
         check_count("arguments", self.args.len(), MAX_ENTRIES)?;
         check_count("environment variables", self.env.len(), MAX_ENTRIES)?;
         check_count("labels", self.labels.len(), 64)?;

@@ -38,7 +38,9 @@ pub fn call(framework_epoch: u64, call: &Call) -> Result<Vec<v1::CallEnvelope>, 
 }
 
 fn check_call(call: &Call) -> Result<(), ConvertError> {
-    let Call::Accept { offers, launches, .. } = call else { return Ok(()) };
+    let (Call::Accept { offers, launches, .. } | Call::LaunchGroup { offers, launches, .. }) = call else {
+        return Ok(());
+    };
     let lists =
         [("accept.offer_ids", offers.len(), MAX_OFFERS_PER_CALL), ("accept.launches", launches.len(), MAX_LAUNCHES)];
     match lists.into_iter().find(|(_, count, limit)| count > limit) {

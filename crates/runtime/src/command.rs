@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Disk, NetworkPolicy, OutputSink, Program, ServiceOptions, TaskEnd};
+use crate::{Disk, ExecutedUpdate, NetworkPolicy, OutputSink, Program, ServiceOptions, TaskEnd};
 
 /// What a guest is given.
 #[derive(Clone, Debug)]
@@ -101,6 +101,17 @@ pub trait Observer: Send {
     /// it has CPU time for: what cannot be taken at once is to be dropped.
     fn message(&mut self, data: Vec<u8>) {
         drop(data);
+    }
+
+    /// The guest is an executor and says how tasks of it stand; see [`crate::TaskHandle::launch_task`]. At most two updates for
+    /// each task that it was given.
+    fn executed(&mut self, updates: Vec<ExecutedUpdate>) {
+        drop(updates);
+    }
+
+    /// The guest is an executor and sends its framework a message in the name of a task, as for [`Observer::message`].
+    fn executed_message(&mut self, task: u64, data: Vec<u8>) {
+        drop((task, data));
     }
 
     /// The task is over. Called exactly once, also when the queue stops.

@@ -6,6 +6,7 @@ use wasmtime::component::{self, Component};
 use wasmtime::{ExternType, InstancePre, Module, UnknownImportError};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use crate::executor::{self, ExecutorPre};
 use crate::links::PREVIEW1;
 use crate::run::State;
 use crate::service::Proxy;
@@ -63,6 +64,9 @@ pub enum CompileError {
         /// What tasks of that kind export.
         expected: &'static str,
     },
+    /// It exports the functions of an executor, with other types or of another version.
+    #[error("module is an executor, but its exports do not fit holm:executor/handler@0.1.0: {0}")]
+    Executor(String),
     /// The compiler gave up.
     #[error("module cannot be compiled: {0}")]
     Compiler(String),
@@ -90,7 +94,7 @@ const ENTRY_COMPONENT: &str = "exported interface wasi:cli/run@0.2 or wasi:http/
 /// # Errors
 /// What is wrong with the module, or that the compiler gave up.
 pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Compiled, CompileError> {
-    let kind = inspect(bytes)?;
+    let mut kind = inspect(bytes)?;
     precheck::check(bytes)?;
     validate(engine.wasm().get_wasm_features(), bytes)?;
     check_imports(kind, bytes)?;
@@ -102,9 +106,15 @@ pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Compiled, CompileError> 
             link_core(&engine.links().core, &module)?;
             module.serialize()
         }
-        ModuleKind::Component => {
+        // Which of the two it is its exports tell.
+        ModuleKind::Component | ModuleKind::Executor => {
             let component = Component::from_binary(engine.wasm(), bytes).map_err(failed)?;
-            link_component(&engine.links().component, &component)?;
+            if executor::is_executor(engine.wasm(), &component) {
+                link_executor(&engine.links().executor, &component)?;
+                kind = ModuleKind::Executor;
+            } else {
+                link_component(&engine.links().component, &component)?;
+            }
             component.serialize()
         }
     };
@@ -155,7 +165,7 @@ fn check_imports(kind: ModuleKind, bytes: &[u8]) -> Result<(), CompileError> {
 fn check_component_import(name: &str) -> Result<(), CompileError> {
     let wasi =
         ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-    let mut offered = wasi.iter().chain([&holm_task::PACKAGE]);
+    let mut offered = wasi.iter().chain([&holm_task::PACKAGE, &executor::PACKAGE]);
     if offered.any(|package| name.starts_with(package)) {
         return Ok(());
     }
@@ -198,4 +208,13 @@ pub(crate) fn link_component(
     let entries = Entries { command: CommandPre::new(pre.clone()).ok(), proxy: Proxy::new(pre).ok() };
     let some = entries.command.is_some() || entries.proxy.is_some();
     some.then_some(entries).ok_or(CompileError::Entry(ENTRY_COMPONENT))
+}
+
+/// Links an executor and finds its functions.
+pub(crate) fn link_executor(
+    linker: &component::Linker<State>,
+    component: &Component,
+) -> Result<ExecutorPre, CompileError> {
+    let pre = linker.instantiate_pre(component).map_err(|error| CompileError::ImportType(format!("{error:#}")))?;
+    ExecutorPre::new(pre).map_err(|error| CompileError::Executor(format!("{error:#}")))
 }

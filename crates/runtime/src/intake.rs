@@ -13,6 +13,8 @@ pub enum ModuleKind {
     Core,
     /// A component: for tasks, one that uses WASI 0.2.
     Component,
+    /// A component that exports what executors do. Its first bytes do not tell; compiling it does.
+    Executor,
 }
 
 /// Why a blob is not taken. All of them are the task's reason INVALID_MODULE.

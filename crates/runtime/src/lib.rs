@@ -40,6 +40,7 @@ mod command;
 mod compile;
 mod disk;
 mod engine;
+mod executor;
 mod holm_task;
 mod http;
 mod intake;
@@ -67,6 +68,7 @@ pub use command::{Command, CommandLimits, CpuShare, HostDir, Observer, Preopen, 
 pub use compile::{CompileError, Compiled, compile};
 pub use disk::{Disk, DiskError, DiskLimits};
 pub use engine::{Allocation, Engine, EngineError, slot_ceiling};
+pub use executor::{ExecutedTask, ExecutedUpdate, KillAnswer};
 pub use intake::{IntakeError, MAX_MODULE_BYTES, ModuleKind, inspect};
 pub use network::{NetworkPolicy, NotAllowed, public_internet};
 pub use outcome::{Outcome, TaskEnd};

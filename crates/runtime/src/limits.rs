@@ -104,5 +104,17 @@ pub const MAX_INBOX_BYTES: usize = 1 << 20;
 /// The longest that one call waits for a message.
 pub const MAX_RECEIVE_WAIT: Duration = Duration::from_secs(60);
 
+/// Tasks that an executor is given at a time.
+pub const MAX_EXECUTED_TASKS: usize = 16_384;
+
+/// Events that one call of an executor gets.
+pub const MAX_EVENTS: usize = 256;
+
+/// Bytes of data that one call of an executor gets, if that is more than one event.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
+
+/// Updates that an executor says at a time.
+pub const MAX_UPDATES: usize = 4_096;
+
 /// Events that one `poll_oneoff` of a seeded task may wait for.
 pub const MAX_POLL_EVENTS: u32 = 4_096;

@@ -1,5 +1,5 @@
 //! The interfaces that tasks may import: WASI preview 1 for core modules, WASI 0.2 for components, for both
-//! what `holm:task` says, nothing else.
+//! what `holm:task` says, for executors what `holm:executor` says, nothing else.
 //!
 //! Sockets and HTTP are linked whether anything is granted or not, because many runtimes import them without using them:
 //! what may be done with them is decided when it is done (see [`crate::network`]).
@@ -10,7 +10,7 @@ use wasmtime_wasi::{I32Exit, p1, p2};
 
 use crate::run::State;
 use crate::seeded::{SeededClocks, clock_view, poll_oneoff};
-use crate::{disk, holm_task, network};
+use crate::{disk, executor, holm_task, network};
 
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
@@ -20,6 +20,7 @@ pub(crate) struct Links {
     pub(crate) core_seeded: wasmtime::Linker<State>,
     pub(crate) component: component::Linker<State>,
     pub(crate) component_seeded: component::Linker<State>,
+    pub(crate) executor: component::Linker<State>,
 }
 
 impl Links {
@@ -37,10 +38,12 @@ impl Links {
         disk::p2::add_to_linker(&mut component)?;
         component.allow_shadowing(false);
         holm_task::add_to_components(&mut component)?;
+        let mut executor = component.clone();
+        executor::add_to_components(&mut executor)?;
         let mut component_seeded = component.clone();
         component_seeded.allow_shadowing(true);
         monotonic_clock::add_to_linker::<State, SeededClocks>(&mut component_seeded, clock_view)?;
-        Ok(Links { core, core_seeded, component, component_seeded })
+        Ok(Links { core, core_seeded, component, component_seeded, executor })
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use holm_model::MAX_MESSAGE_BYTES;
 
-use crate::Observer;
+use crate::executor::Inbox as ExecutorInbox;
 use crate::limits::{MAX_INBOX_BYTES, MAX_INBOX_MESSAGES};
+use crate::{ExecutedUpdate, Observer};
 
 /// What a task can take notice of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +37,8 @@ pub(crate) enum Received {
 pub(crate) struct Mailbox {
     hears: Hears,
     inbox: Mutex<Inbox>,
+    /// What takes the inbox's place for an executor: it hears of tasks too, all in one order.
+    executor: Option<ExecutorInbox>,
     /// Only the thread that polls the task takes this lock. Empty once the task has ended.
     observer: Mutex<Option<Box<dyn Observer>>>,
 }
@@ -91,12 +94,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Mailbox {
-    pub(crate) fn new(hears: Hears, observer: Box<dyn Observer>) -> Mailbox {
-        Mailbox { hears, inbox: Mutex::default(), observer: Mutex::new(Some(observer)) }
+    pub(crate) fn new(hears: Hears, executor: bool, observer: Box<dyn Observer>) -> Mailbox {
+        let executor = executor.then(ExecutorInbox::default);
+        Mailbox { hears, inbox: Mutex::default(), executor, observer: Mutex::new(Some(observer)) }
+    }
+
+    /// The inbox of an executor; none for other tasks.
+    pub(crate) fn executor(&self) -> Option<&ExecutorInbox> {
+        self.executor.as_ref()
     }
 
     /// Puts a message into the inbox, if the task receives messages and there is room.
     pub(crate) fn deliver(&self, message: Arc<[u8]>) -> bool {
+        if let Some(executor) = &self.executor {
+            return executor.message(None, message);
+        }
         if !self.hears.messages || message.len() > MAX_MESSAGE_BYTES {
             return false;
         }
@@ -111,8 +123,12 @@ impl Mailbox {
         true
     }
 
-    /// Asks the task to stop; returns whether it can hear that.
-    pub(crate) fn request_stop(&self) -> bool {
+    /// Asks the task to stop within `grace`; returns whether it can hear that.
+    pub(crate) fn request_stop(&self, grace: Duration) -> bool {
+        if let Some(executor) = &self.executor {
+            executor.shutdown(grace);
+            return true;
+        }
         if !self.hears.stop {
             return false;
         }
@@ -170,6 +186,20 @@ impl Mailbox {
         }
     }
 
+    /// Tells the observer how tasks of the guest stand.
+    pub(crate) fn executed(&self, updates: Vec<ExecutedUpdate>) {
+        if let Some(observer) = lock(&self.observer).as_mut().filter(|_| !updates.is_empty()) {
+            shielded("executed", || observer.executed(updates));
+        }
+    }
+
+    /// Hands a message that the guest sends for a task of it to the observer.
+    pub(crate) fn executed_message(&self, task: u64, data: Vec<u8>) {
+        if let Some(observer) = lock(&self.observer).as_mut() {
+            shielded("executed_message", || observer.executed_message(task, data));
+        }
+    }
+
     /// Tells the observer that the guest runs.
     pub(crate) fn started(&self) {
         if let Some(observer) = lock(&self.observer).as_mut() {
@@ -180,6 +210,9 @@ impl Mailbox {
     /// The task is over: gives the observer back, the first time. Handles may live on; what they hold is let go.
     pub(crate) fn close(&self) -> Option<Box<dyn Observer>> {
         *lock(&self.inbox) = Inbox { over: true, ..Inbox::default() };
+        if let Some(executor) = &self.executor {
+            executor.close();
+        }
         lock(&self.observer).take()
     }
 }

@@ -91,6 +91,11 @@ impl MemoryLimiter {
         MemoryLimiter { pool: Some(pool.clone()), ..MemoryLimiter::new(pool.0.limit) }
     }
 
+    /// The most that may be held, in bytes.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// The most that was held at one time, in bytes.
     pub(crate) fn peak(&self) -> u64 {
         self.peak

@@ -21,6 +21,8 @@ pub enum Outcome {
         /// A growth that was refused before it exited with another code than 0: often the cause.
         refused: Option<String>,
     },
+    /// By itself, saying that it cannot go on; executors do that.
+    GaveUp(String),
     /// By a trap; the text has the trap and the Wasm backtrace.
     Trapped(String),
     /// Its fuel was used up.
@@ -130,6 +132,7 @@ impl TaskEnd {
                 let status = failed(Reason::ExitCode, format!("exited with code {code}{cause}"));
                 TaskStatus { exit_code: Some(code), ..status }
             }
+            Outcome::GaveUp(message) => failed(Reason::ExitCode, message),
             Outcome::Trapped(text) => failed(Reason::Trap, text),
             Outcome::OutOfFuel { budget } => {
                 failed(Reason::Fuel, format!("used up its fuel of {budget} units (limit fuel)"))

@@ -9,7 +9,8 @@ use holm_model::{Reason, TaskKind};
 use rustix::fs::{Mode, OFlags};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use crate::compile::{core_entry, link_component, link_core};
+use crate::compile::{core_entry, link_component, link_core, link_executor};
+use crate::executor::ExecutorPre;
 use crate::mailbox::Hears;
 use crate::run::State;
 use crate::service::Proxy;
@@ -25,15 +26,25 @@ pub(crate) struct Linked {
     pub(crate) engine: Engine,
     hears: Hears,
     pub(crate) plain: Entry,
-    pub(crate) seeded: Entry,
+    /// Executors have none: they cannot be repeated.
+    pub(crate) seeded: Option<Entry>,
     /// The entry point for requests, if it has one.
     proxy: Option<Proxy>,
+}
+
+impl Linked {
+    /// An executor is told everything in one way, so that it always listens.
+    fn executor(engine: &Engine, entry: Entry) -> Linked {
+        let hears = Hears { messages: true, stop: true };
+        Linked { engine: engine.clone(), hears, plain: entry, seeded: None, proxy: None }
+    }
 }
 
 /// A linked module with its entry point.
 pub(crate) enum Entry {
     Core(wasmtime::InstancePre<State>),
     Component(CommandPre<State>),
+    Executor(ExecutorPre),
     /// There is none but that for requests.
     Service,
 }
@@ -112,12 +123,16 @@ impl Program {
                     None,
                 )
             }
-            ModuleKind::Component => {
+            ModuleKind::Component | ModuleKind::Executor => {
                 // The path of the open descriptor: what is mapped is what was checked.
                 let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
                 // SAFETY: as above.
                 let component = unsafe { wasmtime::component::Component::deserialize_file(engine.wasm(), opened) };
                 let component = component.map_err(unusable)?;
+                if kind == ModuleKind::Executor {
+                    let entry = Entry::Executor(link_executor(&links.executor, &component)?);
+                    return Ok(Program { shared: Arc::new(Linked::executor(engine, entry)) });
+                }
                 let plain = link_component(&links.component, &component)?;
                 let seeded = link_component(&links.component_seeded, &component)?;
                 (
@@ -128,6 +143,7 @@ impl Program {
                 )
             }
         };
+        let seeded = Some(seeded);
         Ok(Program { shared: Arc::new(Linked { engine: engine.clone(), hears, plain, seeded, proxy }) })
     }
 
@@ -136,6 +152,7 @@ impl Program {
         match self.shared.plain {
             Entry::Core(_) => ModuleKind::Core,
             Entry::Component(_) | Entry::Service => ModuleKind::Component,
+            Entry::Executor(_) => ModuleKind::Executor,
         }
     }
 
@@ -144,10 +161,18 @@ impl Program {
     /// # Errors
     /// The world that the kind needs, and the one it is of.
     pub fn suits(&self, kind: TaskKind) -> Result<(), CompileError> {
+        const START: &str = "_start (WASI preview 1)";
+        const EXECUTOR: &str = "holm:executor/handler (world holm:executor/executor)";
         const COMMAND: &str = "wasi:cli/run (world wasi:cli/command)";
         const PROXY: &str = "wasi:http/incoming-handler (world wasi:http/proxy)";
         let (found, expected) = match (kind, &self.shared.plain, &self.shared.proxy) {
-            (TaskKind::Service, Entry::Core(_), _) => ("_start (WASI preview 1)", PROXY),
+            (TaskKind::Executor, Entry::Executor(_), _) => return Ok(()),
+            (TaskKind::Executor, Entry::Core(_), _) => (START, EXECUTOR),
+            (TaskKind::Executor, Entry::Service, _) => (PROXY, EXECUTOR),
+            (TaskKind::Executor, ..) => (COMMAND, EXECUTOR),
+            (TaskKind::Service, Entry::Executor(_), _) => (EXECUTOR, PROXY),
+            (TaskKind::Command, Entry::Executor(_), _) => (EXECUTOR, COMMAND),
+            (TaskKind::Service, Entry::Core(_), _) => (START, PROXY),
             (TaskKind::Service, _, None) => (COMMAND, PROXY),
             (TaskKind::Command, Entry::Service, _) => (PROXY, COMMAND),
             _ => return Ok(()),
@@ -169,6 +194,11 @@ impl Program {
         self.shared.hears.messages
     }
 
+    /// Whether it is an executor.
+    pub fn is_executor(&self) -> bool {
+        self.kind() == ModuleKind::Executor
+    }
+
     pub(crate) fn hears(&self) -> Hears {
         self.shared.hears
     }
@@ -178,7 +208,7 @@ impl Program {
     }
 
     pub(crate) fn entry(&self, seeded: bool) -> &Entry {
-        if seeded { &self.shared.seeded } else { &self.shared.plain }
+        self.shared.seeded.as_ref().filter(|_| seeded).unwrap_or(&self.shared.plain)
     }
 }
 

@@ -25,7 +25,7 @@ use self::fair::FairQueue;
 pub(crate) use self::slice::is_used_up as slice_is_used_up;
 use self::slot::Slot;
 use crate::shares::Seat;
-use crate::{Engine, Task, clock};
+use crate::{Engine, ExecutedTask, KillAnswer, Task, clock};
 
 /// The most tasks that any queue takes, whatever its options say.
 const MAX_TASKS: usize = 65_536;
@@ -111,7 +111,35 @@ impl TaskHandle {
     /// Asks the task to end by itself. `false` when it cannot hear that, because its program does not import it or it is
     /// seeded: waiting for it is of no use then.
     pub fn stop(&self) -> bool {
-        self.slot.mailbox().request_stop()
+        self.stop_within(Duration::ZERO)
+    }
+
+    /// The same, and tells an executor that it has this long. Nothing ends it then.
+    pub fn stop_within(&self, grace: Duration) -> bool {
+        self.slot.mailbox().request_stop(grace)
+    }
+
+    /// Gives a task to an executor. `false` when this is none, it is about to end, or has
+    /// [`crate::limits::MAX_EXECUTED_TASKS`].
+    pub fn launch_task(&self, task: ExecutedTask) -> bool {
+        self.slot.mailbox().executor().is_some_and(|executor| executor.launch(task))
+    }
+
+    /// Asks a task of an executor to end within `grace`. Nothing ends it then: see [`TaskHandle::abandon_task`].
+    pub fn kill_task(&self, task: u64, grace: Duration) -> KillAnswer {
+        self.slot.mailbox().executor().map_or(KillAnswer::Unknown, |executor| executor.kill(task, grace))
+    }
+
+    /// From now on nothing that the executor says of this task counts.
+    pub fn abandon_task(&self, task: u64) {
+        if let Some(executor) = self.slot.mailbox().executor() {
+            executor.abandon(task);
+        }
+    }
+
+    /// Gives an executor a message for one of its tasks, as [`TaskHandle::deliver`] does for the executor itself.
+    pub fn deliver_to_task(&self, task: u64, message: Arc<[u8]>) -> bool {
+        self.slot.mailbox().executor().is_some_and(|executor| executor.message(Some(task), message))
     }
 
     /// CPU time used so far, without the poll that is going on.

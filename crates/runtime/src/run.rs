@@ -14,6 +14,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::disk::{self, Sandbox};
+use crate::executor::{self, Left};
 use crate::http::Http;
 use crate::limits::{HOSTCALL_BYTES, MAX_COMPONENT_HANDLES, MAX_HANDLES, MAX_RANDOM_BYTES};
 use crate::mailbox::Mailbox;
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) network: Arc<TaskNetwork>,
     pub(crate) http: Http,
     pub(crate) sandbox: Sandbox,
+    /// What people call the task.
+    pub(crate) name: String,
     memory: MemoryLimiter,
 }
 
@@ -47,6 +50,10 @@ impl State {
     /// The latest growth of memory that was refused.
     pub(crate) fn memory_refusal(&self) -> Option<Refusal> {
         self.memory.refusal()
+    }
+
+    pub(crate) fn memory_limit(&self) -> u64 {
+        self.memory.limit()
     }
 }
 
@@ -134,6 +141,7 @@ pub(crate) async fn run(
     let outcome = match called {
         Called::Returned(Ok(code)) => exited(code, refusals),
         Called::Returned(Err(error)) => of_error(&error, budget, refusals),
+        Called::GaveUp(message) => Outcome::GaveUp(message),
         Called::NotInstantiated(message) => Outcome::RunnerFailed(message),
         Called::PastDeadline(deadline) => Outcome::PastDeadline(deadline),
         Called::Stopped(outcome) => outcome,
@@ -154,6 +162,8 @@ pub(crate) async fn run(
 enum Called {
     /// With the exit code, or with what ended it.
     Returned(wasmtime::Result<i32>),
+    /// With what it said.
+    GaveUp(String),
     NotInstantiated(String),
     PastDeadline(Duration),
     Stopped(Outcome),
@@ -202,6 +212,18 @@ async fn call(entry: &Entry, store: &mut Store<State>, control: &Control) -> Cal
         }
         // The runner has checked; this is for whoever else submits tasks.
         Entry::Service => Called::NotInstantiated("a service was to be run as a command".to_owned()),
+        Entry::Executor(pre) => {
+            let executor = match pre.instantiate_async(&mut *store).await {
+                Ok(executor) => executor,
+                Err(error) => return not_instantiated(error, store),
+            };
+            control.instantiated.store(true, Ordering::Release);
+            match executor::serve(&executor, store).await {
+                Ok(Left::Done) => Called::Returned(Ok(0)),
+                Ok(Left::GaveUp(message)) => Called::GaveUp(message),
+                Err(error) => Called::Returned(Err(error)),
+            }
+        }
     }
 }
 
@@ -259,7 +281,9 @@ pub(crate) fn state(
         Memory::Shared(pool) => MemoryLimiter::of_pool(pool),
     };
     let http = Http::new(network.clone());
-    Ok(State { wasi, clock, seeded: command.seed.is_some(), mailbox, network, http, sandbox, memory })
+    let name = command.env.iter().find(|(key, _)| key == "HOLM_TASK_ID").map(|(_, name)| name.clone());
+    let (seeded, name) = (command.seed.is_some(), name.unwrap_or_default());
+    Ok(State { wasi, clock, seeded, mailbox, network, http, sandbox, name, memory })
 }
 
 fn open(wasi: &mut WasiCtxBuilder, preopen: &Preopen) -> Result<(), Outcome> {

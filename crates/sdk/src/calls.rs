@@ -55,6 +55,12 @@ impl Calls {
         self.call(Call::Accept { offers: offers.into_iter().collect(), launches, refusal });
     }
 
+    /// Launches tasks on offers, all together or not at all. Offers and refusal are as for [`Calls::accept`]; what
+    /// becomes of a group is told in [`Call::LaunchGroup`].
+    pub fn launch_group(&mut self, offers: impl IntoIterator<Item = OfferId>, launches: Vec<Launch>, refusal: Refusal) {
+        self.call(Call::LaunchGroup { offers: offers.into_iter().collect(), launches, refusal });
+    }
+
     /// Gives offers back; without a refusal for the usual 5 seconds.
     pub fn decline(&mut self, offers: impl IntoIterator<Item = OfferId>, refusal: Option<Refusal>) {
         let refusal = refusal.unwrap_or_default();

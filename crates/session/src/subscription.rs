@@ -16,6 +16,8 @@ use crate::epoch::EpochFilter;
 use crate::event::{Effect, End, Identity, Input, Notice, Outbound, TaskUpdate};
 use crate::phase::Phase;
 
+mod group;
+
 /// What a subscription starts with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -293,6 +295,7 @@ impl Subscription {
     fn call(&mut self, call: Call) {
         match call {
             Call::Accept { offers, launches, refusal } => self.accept(offers, launches, refusal),
+            Call::LaunchGroup { offers, launches, refusal } => self.launch_group(offers, launches, refusal),
             Call::Decline { offers, refusal } => self.decline(offers, refusal),
             Call::Suppress { roles } => {
                 let roles = self.own_roles(roles);
@@ -422,7 +425,9 @@ impl Subscription {
 
     /// The launches of an ACCEPT that could not be sent are invalid, and its offers go back.
     fn unsent(&mut self, call: Call, message: &Arc<str>) {
-        let Call::Accept { offers, launches, .. } = call else { return self.refuse(message.to_string()) };
+        let (Call::Accept { offers, launches, .. } | Call::LaunchGroup { offers, launches, .. }) = call else {
+            return self.refuse(message.to_string());
+        };
         let status = TaskStatus::because(TaskState::Error, Reason::InvalidTask, message.clone());
         let news = launches.iter().flat_map(|launch| self.book.end(launch, &status)).collect();
         self.deliver_updates(news);

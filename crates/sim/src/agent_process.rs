@@ -227,6 +227,11 @@ impl World {
                 Record::WorkAdded { work, framework, launch, .. } => {
                     agent.works.insert(*work, (*framework, launch.id.clone()));
                 }
+                Record::GroupAdded { first, framework, launches, .. } => {
+                    for (work, launch) in (first.0..).zip(launches) {
+                        agent.works.insert(WorkId(work), (*framework, launch.id.clone()));
+                    }
+                }
                 Record::WorkRemoved { work } => {
                     if let Some((framework, batch)) = agent.works.remove(work) {
                         self.truth.log_lost(framework, &batch);

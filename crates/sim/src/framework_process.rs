@@ -118,7 +118,7 @@ impl World {
         framework.scheduler.calls(&call);
         let life = framework.life(index);
         let id = framework.identity.as_ref().map(|identity| identity.framework);
-        if let (Call::Accept { launches, .. }, Some(id)) = (&call, id) {
+        if let (Call::Accept { launches, .. } | Call::LaunchGroup { launches, .. }, Some(id)) = (&call, id) {
             launches.iter().for_each(|launch| self.truth.asked(id, launch, life));
         }
         if let Some(text) = show_call(&call) {
@@ -277,6 +277,10 @@ fn show_call(call: &Call) -> Option<String> {
         Call::Accept { offers, launches, .. } => {
             let launches: Vec<String> = launches.iter().map(show_asked).collect();
             format!("accepts {} for {}", joined(offers), launches.join(" and "))
+        }
+        Call::LaunchGroup { offers, launches, .. } => {
+            let launches: Vec<String> = launches.iter().map(show_asked).collect();
+            format!("accepts {} for the group of {}", joined(offers), launches.join(" and "))
         }
         Call::Decline { offers, refusal } => {
             format!("declines {} for {}", joined(offers), crate::text::show_duration(refusal.duration()))

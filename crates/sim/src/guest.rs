@@ -20,7 +20,7 @@ pub enum GuestEnd {
     Memory,
 }
 
-/// What a simulated task does. Its text form (`run:5s,exit:3`) is the task's only argument.
+/// What a simulated task does. Its text form (`run:5s,exit:3`) is the task's only argument, or what its executor is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guest {
     /// How long it runs; none is until it is stopped.
@@ -66,7 +66,8 @@ impl Guest {
 
     /// What the task of this template does.
     pub fn of(spec: &TaskSpec) -> Guest {
-        spec.args.first().and_then(|text| Guest::parse(text).ok()).unwrap_or_default()
+        let data = spec.executed.as_ref().and_then(|executed| std::str::from_utf8(&executed.data).ok());
+        data.or(spec.args.first().map(|text| &**text)).and_then(|text| Guest::parse(text).ok()).unwrap_or_default()
     }
 
     /// The text form.

@@ -315,6 +315,12 @@ fn show_to_agent(f: &mut fmt::Formatter<'_>, message: &ToAgent) -> fmt::Result {
         ToAgent::Launch { sequence, framework, launch, .. } => {
             write!(f, "launch #{sequence} {framework} {} x{}/{}", launch.id, launch.tasks.count(), launch.slots)
         }
+        ToAgent::LaunchGroup { sequence, framework, launches, .. } => {
+            write!(f, "launch group #{sequence} {framework}")?;
+            let show =
+                |launch: &holm_model::Launch| write!(f, " {} x{}/{}", launch.id, launch.tasks.count(), launch.slots);
+            launches.iter().try_for_each(show)
+        }
         message => write!(f, "{message:?}"),
     }
 }

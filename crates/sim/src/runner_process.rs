@@ -37,6 +37,8 @@ struct GuestRun {
     framework: FrameworkId,
     batch: BatchId,
     guest: Guest,
+    /// The executor that it runs in, if it does.
+    inside: Option<WorkId>,
     since: Time,
 }
 
@@ -160,7 +162,7 @@ impl World {
                 }
             }
             RunnerEffect::Spawn { work, position } => self.spawn(agent, id, work, position),
-            RunnerEffect::Stop { work, position } => self.stop_guest(agent, id, (work, position)),
+            RunnerEffect::Stop { work, position, .. } => self.stop_guest(agent, id, (work, position)),
             RunnerEffect::Kill { work, position } => {
                 let killed = TaskStatus::because(TaskState::Killed, Reason::Killed, "");
                 self.end_guest(agent, id, (work, position), self.settings.start, killed);
@@ -188,8 +190,16 @@ impl World {
             return self.broken.push(format!("only known launches run: {work} on {id}"));
         };
         let (batch, task, guest) = (launch.id.clone(), launch.task_id(position), Guest::of(&launch.spec));
+        let executor = launch.spec.executed.as_ref().map(|executed| executed.executor.clone());
+        let is_executor = |run: &GuestRun| run.framework == framework && Some(&run.batch) == executor.as_ref();
+        let inside = runner.guests.iter().find(|(_, run)| is_executor(run)).map(|((work, _), _)| *work);
+        let lost = executor.is_some() && inside.is_none();
         let token = runner.token();
-        runner.guests.insert((work, position), GuestRun { token, framework, batch: batch.clone(), guest, since: now });
+        let run = GuestRun { token, framework, batch: batch.clone(), guest, inside, since: now };
+        runner.guests.insert((work, position), run);
+        if lost {
+            self.broken.push(format!("a task inside an executor starts while that runs: {work} on {id}"));
+        }
         self.truth.spawned(framework, &batch, position);
         self.note_place(Place::Runner(agent, id), &format!("runs {task}"));
         let started = now + self.rng.between(self.settings.start);
@@ -241,8 +251,12 @@ impl World {
             return;
         }
         let Some(status) = end else { return self.runner_event(agent, id, RunnerEvent::Started { work, position }) };
-        if let Some(run) = runner.guests.remove(&(work, position)) {
-            self.truth.stopped(run.framework, &run.batch, position);
+        let mut over = vec![(work, position)];
+        over.extend(runner.guests.iter().filter(|(_, run)| run.inside == Some(work)).map(|(key, _)| *key));
+        for key in over {
+            if let Some(run) = self.runner(agent, id).and_then(|runner| runner.guests.remove(&key)) {
+                self.truth.stopped(run.framework, &run.batch, key.1);
+            }
         }
         self.runner_event(agent, id, RunnerEvent::Ended { work, position, status });
     }

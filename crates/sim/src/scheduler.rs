@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, BatchId, Call, Launch, Offer, OfferId, Refusal, Resources, Role, TaskId, TaskRange, TaskSpec,
+    AgentId, BatchId, Call, Executed, Launch, Offer, OfferId, Refusal, Resources, Role, TaskId, TaskKind, TaskRange,
+    TaskSpec,
 };
 use holm_session::{Notice, TaskUpdate};
 
@@ -80,9 +81,7 @@ impl Scheduler {
 
     /// The launch that the plan asks for, under the next name.
     fn next_launch(&mut self, tasks: TaskRange, slots: u32) -> Launch {
-        let id = format!("{}-{}", self.name, self.next_name);
-        self.next_name += 1;
-        self.left = self.left.saturating_sub(tasks.count());
+        let id = self.next_id(tasks.count());
         launch(&id, tasks, slots, self.workload.shape.clone(), self.workload.guest)
     }
 
@@ -112,7 +111,7 @@ impl Scheduler {
     /// A call is about to be made: remembers what it launches and uses up.
     pub(crate) fn calls(&mut self, call: &Call) {
         match call {
-            Call::Accept { offers, launches, .. } => {
+            Call::Accept { offers, launches, .. } | Call::LaunchGroup { offers, launches, .. } => {
                 offers.iter().for_each(|offer| drop(self.held.remove(offer)));
                 for launch in launches {
                     self.live.extend((0..launch.tasks.count()).map(|position| launch.task_id(position)));
@@ -220,12 +219,48 @@ impl Scheduler {
             return vec![Call::Decline { offers: ids, refusal }];
         }
         let mut launches = Vec::new();
+        let mut warm = None;
         for _ in 0..=rng.below(3) {
-            let launch = self.random_launch(&free, rng);
+            let launch = match &warm {
+                Some(executor) if rng.chance(50) => self.random_inside(executor, rng),
+                _ if rng.chance(20) => self.random_executor(rng),
+                _ => self.random_launch(&free, rng),
+            };
+            if launch.spec.kind == TaskKind::Executor {
+                warm = Some(launch.id.clone());
+            }
             free = free.minus(&launch.resources()).unwrap_or(free);
             launches.push(launch);
         }
+        if rng.chance(40) {
+            return vec![Call::LaunchGroup { offers: ids, launches, refusal }];
+        }
         vec![Call::Accept { offers: ids, launches, refusal }]
+    }
+
+    fn random_executor(&mut self, rng: &mut Rng) -> Launch {
+        let id = self.next_id(1);
+        executor(&id, "cpus:0.5;mem:256MiB".parse().unwrap_or_default(), random_guest(rng))
+    }
+
+    /// Usually in the executor launched with it, at times in one of long ago.
+    fn random_inside(&mut self, executor: &BatchId, rng: &mut Rng) -> Launch {
+        let names: Vec<&BatchId> = self.live.iter().map(|task| &task.batch).collect();
+        let other = rng.pick(&names).filter(|_| rng.chance(20)).cloned();
+        let count = 1 + u32::try_from(rng.below(12)).unwrap_or(0);
+        let id = self.next_id(count);
+        let slots = 1 + u32::try_from(rng.below(u64::from(count.min(3)))).unwrap_or(0);
+        let shape = "cpus:0.1".parse().unwrap_or_default();
+        let tasks = TaskRange::Array { first: 0, count };
+        inside(other.unwrap_or_else(|| executor.clone()), &id, tasks, slots.min(count), shape, random_guest(rng))
+    }
+
+    /// The next name, for a launch of so many tasks.
+    fn next_id(&mut self, count: u32) -> String {
+        let id = format!("{}-{}", self.name, self.next_name);
+        self.next_name += 1;
+        self.left = self.left.saturating_sub(count);
+        id
     }
 
     /// Usually one that fits.
@@ -263,6 +298,35 @@ fn random_guest(rng: &mut Rng) -> Guest {
 /// A launch of simulated guests.
 pub(crate) fn launch(id: &str, tasks: TaskRange, slots: u32, shape: Resources, guest: Guest) -> Launch {
     let spec = TaskSpec { resources: shape, args: vec![guest.text()], ..TaskSpec::default() };
+    launch_of(id, tasks, slots, spec)
+}
+
+/// An executor that is a simulated guest itself.
+pub(crate) fn executor(id: &str, shape: Resources, guest: Guest) -> Launch {
+    let args = vec![guest.text()];
+    let spec = TaskSpec { kind: TaskKind::Executor, resources: shape, args, ..TaskSpec::default() };
+    launch_of(id, TaskRange::Single, 1, spec)
+}
+
+/// A launch of simulated guests inside an executor.
+pub(crate) fn inside(
+    executor: BatchId,
+    id: &str,
+    tasks: TaskRange,
+    slots: u32,
+    shape: Resources,
+    guest: Guest,
+) -> Launch {
+    let executed = Some(Executed { executor, data: guest.text().as_bytes().into() });
+    launch_of(
+        id,
+        tasks,
+        slots,
+        TaskSpec { kind: TaskKind::Executed, resources: shape, executed, ..TaskSpec::default() },
+    )
+}
+
+fn launch_of(id: &str, tasks: TaskRange, slots: u32, spec: TaskSpec) -> Launch {
     // A name that is none becomes one that shows it.
     let name = id.parse().or_else(|_| "unnamed".parse::<BatchId>());
     let id = name.expect("\"unnamed\" is a name");

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use holm_model::{Call, OfferId, Refusal, Resources, RunnerId, TaskId, TaskRange, ToAgent};
+use holm_model::{Call, Launch, OfferId, Refusal, Resources, RunnerId, TaskId, TaskRange, ToAgent};
 
 use crate::guest::Guest;
 use crate::net::{Direction, Packet};
 use crate::queue::{Place, Settings};
-use crate::scheduler::{Policy, Workload, launch};
+use crate::scheduler::{Policy, Workload, executor, inside, launch};
 use crate::text::parse_duration;
 use crate::world::{Failure, World};
 
@@ -104,6 +104,26 @@ pub fn run_script(script: &str) -> Result<String, ScriptError> {
     Ok(output)
 }
 
+/// The launch that the words of an accept describe.
+fn asked_launch(words: &Words<'_>) -> Result<Launch, String> {
+    let tasks = match words.number("count")? {
+        Some(count) => TaskRange::Array { first: words.number("first")?.unwrap_or(0), count },
+        None => TaskRange::Single,
+    };
+    let (id, slots, guest) = (words.named["id"], words.number("slots")?.unwrap_or(1), words.guest()?);
+    if let Some(executor) = words.named.get("inside") {
+        let executor = executor.parse().map_err(|error: holm_model::NameError| error.to_string())?;
+        let shape = words.named.get("task").copied().unwrap_or("cpus:0.1");
+        let shape = shape.parse().map_err(|error| format!("task={shape}: {error}"))?;
+        return Ok(inside(executor, id, tasks, slots, shape, guest));
+    }
+    match words.named.get("kind").copied() {
+        Some("executor") => Ok(executor(id, words.shape("task")?, guest)),
+        Some(kind) => Err(format!("kind={kind} is not executor")),
+        None => Ok(launch(id, tasks, slots, words.shape("task")?, guest)),
+    }
+}
+
 enum CommandError {
     Text(String),
     Failure(Box<Failure>),
@@ -133,7 +153,8 @@ impl World {
             "advance" => self.advance(parse_duration(words.plain(0, "a duration")?)?)?,
             "show" if words.plain.first() == Some(&"registry") => return Ok(self.show_registry()),
             "show" => return Ok(self.view.show(words.plain(0, "what to show")?)?),
-            "accept" => self.script_accept(rest)?,
+            "accept" => self.script_accept(rest, false)?,
+            "group" => self.script_accept(rest, true)?,
             "decline" | "suppress" | "revive" | "kill" | "message" | "teardown" => self.script_call(name, &words)?,
             "trim" => self.script_trim(&words)?,
             _ => self.script_trouble(name, &words)?,
@@ -228,23 +249,21 @@ impl World {
         Ok(held.filter(|offer| on.is_none_or(|host| *offer.hostname == *host)).map(|offer| offer.id).collect())
     }
 
-    /// `accept f id=t1 task=... guest=... count=4 slots=2 and id=t2 ...`
-    fn script_accept(&mut self, rest: &str) -> Result<(), String> {
+    /// `accept f id=t1 task=... guest=... count=4 slots=2 and id=t2 kind=executor and id=t3 inside=t2 ...`; `group` in place
+    /// of `accept` launches them together or not at all.
+    fn script_accept(&mut self, rest: &str, together: bool) -> Result<(), String> {
         let parts: Vec<Words<'_>> = rest.split(" and ").map(Words::of).collect();
         let first = parts.first().ok_or("accept what?")?;
         let framework = self.framework_named(first)?;
         let offers = self.offers_meant(framework, first)?;
         let refusal = first.refusal("refuse")?.unwrap_or_default();
-        let mut launches = Vec::new();
-        for words in parts.iter().filter(|words| words.named.contains_key("id")) {
-            let tasks = match words.number("count")? {
-                Some(count) => TaskRange::Array { first: words.number("first")?.unwrap_or(0), count },
-                None => TaskRange::Single,
-            };
-            let slots = words.number("slots")?.unwrap_or(1);
-            launches.push(launch(words.named["id"], tasks, slots, words.shape("task")?, words.guest()?));
-        }
-        self.framework_calls(framework, vec![Call::Accept { offers, launches, refusal }]);
+        let named = parts.iter().filter(|words| words.named.contains_key("id"));
+        let launches = named.map(asked_launch).collect::<Result<Vec<_>, _>>()?;
+        let call = match together {
+            true => Call::LaunchGroup { offers, launches, refusal },
+            false => Call::Accept { offers, launches, refusal },
+        };
+        self.framework_calls(framework, vec![call]);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What happens to a runner, and what it wants done about it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use holm_model::{FromRunner, TaskStatus, ToRunner, WorkId};
 
@@ -20,7 +21,8 @@ pub enum RunnerEvent {
         /// The task's position.
         position: u32,
     },
-    /// A spawned task is over; said exactly once for each [`RunnerEffect::Spawn`].
+    /// A spawned task is over; said exactly once for each [`RunnerEffect::Spawn`]. The end of an executor is also that of
+    /// every task inside it: nothing is said of those after it.
     Ended {
         /// The launch.
         work: WorkId,
@@ -47,7 +49,8 @@ pub enum RunnerEvent {
 pub enum RunnerEffect {
     /// Send this to the agent. Dropped when no agent is connected; never blocks: a full queue closes the socket.
     ToAgent(FromRunner),
-    /// Run this task of [`crate::Runner::work`].
+    /// Run this task of [`crate::Runner::work`]. One that runs inside an executor is given to that, which has been spawned
+    /// and has not ended.
     Spawn {
         /// The launch.
         work: WorkId,
@@ -60,6 +63,8 @@ pub enum RunnerEffect {
         work: WorkId,
         /// The task's position.
         position: u32,
+        /// How long it has.
+        grace: Duration,
     },
     /// End a running task now; its end is KILLED with reason KILLED.
     Kill {

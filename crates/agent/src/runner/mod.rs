@@ -1,6 +1,7 @@
 //! The runner process as a state machine: queues of tasks, slots, grace periods, and reports kept until acknowledged.
 
 mod event;
+mod executors;
 mod reports;
 mod work;
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    FrameworkId, FromRunner, Launch, MAX_BATCH_TASKS, MAX_MESSAGE_BYTES, Prepared, Reason, TaskState, TaskStatus, Time,
-    ToRunner, WorkId,
+    BatchId, FrameworkId, FromRunner, Launch, MAX_BATCH_TASKS, MAX_MESSAGE_BYTES, Prepared, Reason, TaskState,
+    TaskStatus, Time, ToRunner, WorkId,
 };
 
 pub use event::{RunnerEffect, RunnerEvent};
@@ -37,6 +38,8 @@ pub struct Runner {
     pub(crate) deadlines: BTreeSet<(Time, WorkId, u32)>,
     /// Works with free slots that may have queued tasks; filled once per burst.
     refill: BTreeSet<WorkId>,
+    /// Executors that have not ended.
+    executors: BTreeMap<(FrameworkId, BatchId), WorkId>,
     agent: AgentLink,
     out: Vec<RunnerEffect>,
 }
@@ -61,6 +64,7 @@ impl Runner {
             early_kills: Vec::new(),
             deadlines: BTreeSet::new(),
             refill: BTreeSet::new(),
+            executors: BTreeMap::new(),
             options,
             out: Vec::new(),
         }
@@ -77,7 +81,7 @@ impl Runner {
             }
             RunnerEvent::FromAgent(message) => self.hear_agent(message, now),
             RunnerEvent::Started { work, position } => self.started(work, position),
-            RunnerEvent::Ended { work, position, status } => self.ended(work, position, status),
+            RunnerEvent::Ended { work, position, status } => self.ended(work, position, status, now),
             RunnerEvent::TaskMessage { work, position, data } => self.task_message(work, position, data),
             RunnerEvent::Wake => {}
         }
@@ -115,6 +119,11 @@ impl Runner {
     /// A launch that has not been forgotten.
     pub fn work(&self, work: WorkId) -> Option<(FrameworkId, &Launch, &Prepared)> {
         self.works.get(&work).map(|work| (work.framework, &work.launch, &work.prepared))
+    }
+
+    /// The launch of the executor that the tasks of a launch run in, if they do.
+    pub fn executor_of(&self, work: WorkId) -> Option<WorkId> {
+        self.works.get(&work)?.inside
     }
 
     /// Tasks that were spawned and have not ended.
@@ -166,6 +175,7 @@ impl Runner {
         }
         if work.left > 0 {
             self.works.insert(id, work);
+            self.enter_executor(id);
             self.refill.insert(id);
         }
     }
@@ -183,11 +193,11 @@ impl Runner {
         self.give_up(id, range.clone(), &status);
         let deadline = (!grace.is_zero()).then(|| now + grace.min(MAX_GRACE));
         for position in range {
-            self.stop(id, position, deadline);
+            self.stop(id, position, deadline, grace.min(MAX_GRACE));
         }
     }
 
-    fn stop(&mut self, id: WorkId, position: u32, deadline: Option<Time>) {
+    fn stop(&mut self, id: WorkId, position: u32, deadline: Option<Time>, grace: Duration) {
         let Some(work) = self.works.get_mut(&id) else { return };
         let Some(before) = work.task(position).filter(|task| task.is_spawned()) else { return };
         let Some(Task::Stopping { deadline, .. }) = work.step(position, TaskStep::Stop(deadline)) else { return };
@@ -201,7 +211,7 @@ impl Runner {
             Some(deadline) => {
                 self.deadlines.insert((deadline, id, position));
                 if !asked {
-                    self.out.push(RunnerEffect::Stop { work: id, position });
+                    self.out.push(RunnerEffect::Stop { work: id, position, grace });
                 }
             }
             None => self.out.push(RunnerEffect::Kill { work: id, position }),
@@ -222,10 +232,12 @@ impl Runner {
         }
     }
 
-    fn ended(&mut self, id: WorkId, position: u32, mut status: TaskStatus) {
+    fn ended(&mut self, id: WorkId, position: u32, mut status: TaskStatus, now: Time) {
+        let task = self.task(id, position);
+        let (Some(Task::Running { since }) | Some(Task::Stopping { since, .. })) = task else { return };
+        self.end_inside(id, &status, now);
         let Some(work) = self.works.get_mut(&id) else { return };
-        let (Some(Task::Running { since }) | Some(Task::Stopping { since, .. })) = work.task(position) else { return };
-        if let Some(Task::Stopping { deadline: Some(deadline), .. }) = work.task(position) {
+        if let Some(Task::Stopping { deadline: Some(deadline), .. }) = task {
             self.deadlines.remove(&(deadline, id, position));
         }
         status.usage.queued = since.since(work.accepted);
@@ -269,6 +281,10 @@ impl Runner {
             return;
         }
         for id in std::mem::take(&mut self.refill) {
+            if !self.may_spawn(id) {
+                // Its executor is about to end, and it with it.
+                continue;
+            }
             let Some(work) = self.works.get_mut(&id) else { continue };
             while let Some(position) = work.spawn_next(now) {
                 self.out.push(RunnerEffect::Spawn { work: id, position });

@@ -1,6 +1,6 @@
 //! One launch in a runner: which tasks wait, run, or are over.
 
-use holm_model::{FrameworkId, Launch, Prepared, Time};
+use holm_model::{FrameworkId, Launch, Prepared, Time, WorkId};
 
 /// Where one task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(crate) struct RunnerWork {
     pub(crate) framework: FrameworkId,
     pub(crate) launch: Launch,
     pub(crate) prepared: Prepared,
+    /// The launch of the executor that its tasks run in, if they do.
+    pub(crate) inside: Option<WorkId>,
     /// When it arrived.
     pub(crate) accepted: Time,
     pub(crate) tasks: Vec<Task>,
@@ -71,7 +73,18 @@ impl RunnerWork {
     pub(crate) fn new(framework: FrameworkId, launch: Launch, prepared: Prepared, accepted: Time) -> RunnerWork {
         let count = launch.tasks.count();
         let tasks = vec![Task::Queued; count as usize];
-        RunnerWork { framework, launch, prepared, accepted, tasks, next: 0, spawned: 0, left: count, unacknowledged: 0 }
+        RunnerWork {
+            framework,
+            launch,
+            prepared,
+            inside: None,
+            accepted,
+            tasks,
+            next: 0,
+            spawned: 0,
+            left: count,
+            unacknowledged: 0,
+        }
     }
 
     pub(crate) fn task(&self, position: u32) -> Option<Task> {

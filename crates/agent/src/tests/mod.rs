@@ -1,6 +1,8 @@
 //! Tests of the agent's core. The harness plays shell, master and runner, and checks every invariant after every event.
 
 mod crash;
+mod executors;
+mod groups;
 mod launches;
 mod placement;
 mod registration;

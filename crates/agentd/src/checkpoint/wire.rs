@@ -45,11 +45,18 @@ fn to_wire(record: &Record) -> Wire {
             network: scope.network,
         }),
         Record::RunnerEnded { runner } => Wire::RunnerEnded(wire::RunnerEnded { runner: runner.0 }),
-        Record::WorkAdded { work, framework, role, launch } => Wire::WorkAdded(wire::WorkAdded {
+        Record::WorkAdded { work, framework, role, launch, group } => Wire::WorkAdded(wire::WorkAdded {
             work: work.0,
             framework_id: framework.to_string(),
             role: role.to_string(),
             launch: Some(launch.into()),
+            group: group.map(|group| group.0),
+        }),
+        Record::GroupAdded { first, framework, role, launches } => Wire::GroupAdded(wire::GroupAdded {
+            first: first.0,
+            framework_id: framework.to_string(),
+            role: role.to_string(),
+            launches: launches.iter().map(wire::Launch::from).collect(),
         }),
         Record::WorkSent { work, runner } => Wire::WorkSent(wire::WorkSent { work: work.0, runner: runner.0 }),
         Record::Updated { framework, update, runner, runner_sequence } => Wire::Updated(wire::StatusLogged {
@@ -97,6 +104,13 @@ fn from_wire(record: Wire) -> Option<Record> {
             framework: it.framework_id.parse().ok()?,
             role: it.role.parse().ok()?,
             launch: it.launch?.try_into().ok()?,
+            group: it.group.map(WorkId),
+        },
+        Wire::GroupAdded(it) => Record::GroupAdded {
+            first: WorkId(it.first),
+            framework: it.framework_id.parse().ok()?,
+            role: it.role.parse().ok()?,
+            launches: it.launches.into_iter().map(|launch| launch.try_into().ok()).collect::<Option<_>>()?,
         },
         Wire::WorkSent(it) => Record::WorkSent { work: WorkId(it.work), runner: RunnerId(it.runner) },
         Wire::Updated(it) => Record::Updated {

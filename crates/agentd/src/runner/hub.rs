@@ -62,8 +62,14 @@ impl Shared {
 
     /// A guest has something to say, on the thread that polls it.
     pub(super) fn hear(&self, event: RunnerEvent) {
+        self.hear_all(vec![event]);
+    }
+
+    /// An executor has something to say of its tasks: what that frees is filled once for all of it.
+    pub(super) fn hear_all(&self, events: Vec<RunnerEvent>) {
         let mut hub = self.lock();
-        hub.hear_guest(event);
+        events.into_iter().for_each(|event| hub.hear_guest(event));
+        hub.settle();
         let news = hub.has_news();
         drop(hub);
         if news {
@@ -80,10 +86,11 @@ impl Hub {
                 tracing::debug!(%work, position, limit = MESSAGES, "a message was dropped: too many wait");
                 return;
             }
-            RunnerEvent::Ended { work, position, .. } => self.tasks.ended(*work, *position),
+            // It has ended in another way before this was heard of.
+            RunnerEvent::Ended { work, position, .. } if !self.tasks.ended(*work, *position) => return,
             _ => {}
         }
-        self.handle(event);
+        self.core.handle(boot_clock(), event);
     }
 
     /// Applies an event and carries out what it means for tasks.
@@ -113,7 +120,7 @@ impl Hub {
         match effect {
             RunnerEffect::ToAgent(message) => self.outgoing.push(message),
             RunnerEffect::Spawn { work, position } => self.tasks.spawn(&self.core, work, position),
-            RunnerEffect::Stop { work, position } => self.tasks.ask_to_stop(work, position),
+            RunnerEffect::Stop { work, position, grace } => self.tasks.ask_to_stop(work, position, grace),
             RunnerEffect::Kill { work, position } => self.tasks.kill(work, position),
             RunnerEffect::Deliver { work, position, data } => self.tasks.deliver(work, position, data),
             RunnerEffect::Forget { work } => self.tasks.forget(work),

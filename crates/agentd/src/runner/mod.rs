@@ -4,6 +4,7 @@
 //! core; the run queue's threads hand it the ends of tasks and refill the slots themselves (`hub.rs`). What the core wants
 //! to say goes out from here, after the output of the tasks that it is about.
 
+mod executed;
 mod hub;
 mod network;
 mod output;

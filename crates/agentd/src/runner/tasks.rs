@@ -10,12 +10,13 @@ use std::{fs, io};
 use holm_agent::{Runner, RunnerEvent};
 use holm_model::{Amount, Launch, Metering, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
 use holm_runtime::{
-    Command, CommandLimits, CpuShare, Disk, DiskError, DiskLimits, Engine, EngineError, HostDir, NetworkPolicy,
-    Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle, uncharged,
+    Command, CommandLimits, CpuShare, Disk, DiskError, DiskLimits, Engine, EngineError, ExecutedUpdate, HostDir,
+    NetworkPolicy, Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle, uncharged,
 };
 use tokio::sync::mpsc;
 
 use super::Happening;
+use super::executed::Inside;
 use super::hub::Shared;
 use super::network::{self, Network};
 use super::output::{SharedLog, TaskOutput};
@@ -29,7 +30,7 @@ const DEFAULT_OUTPUT_BYTES: u64 = 16 << 20;
 /// What a guest sees as its program name.
 const PROGRAM_NAME: &str = "task";
 
-type TaskKey = (WorkId, u32);
+pub(super) type TaskKey = (WorkId, u32);
 
 /// The guests of this process.
 pub(super) struct Tasks {
@@ -42,12 +43,13 @@ pub(super) struct Tasks {
     /// Who hears what guests have to say.
     shared: Weak<Shared>,
     happenings: mpsc::Sender<Happening>,
-    log: SharedLog,
+    pub(super) log: SharedLog,
     /// A directory with nothing in it.
     empty: Arc<OwnedFd>,
     programs: HashMap<Arc<str>, Program>,
-    works: HashMap<WorkId, Arc<Work>>,
-    live: HashMap<TaskKey, Phase>,
+    pub(super) works: HashMap<WorkId, Arc<Work>>,
+    pub(super) live: HashMap<TaskKey, Phase>,
+    pub(super) inside: Inside,
     /// Tasks that found the run queue full; they get the places of those that end.
     waiting: VecDeque<TaskKey>,
     unstarted: Vec<RunnerEvent>,
@@ -61,9 +63,9 @@ pub(super) struct Guests {
 }
 
 /// What the tasks of one launch share.
-struct Work {
+pub(super) struct Work {
     id: WorkId,
-    launch: Launch,
+    pub(super) launch: Launch,
     program: Program,
     inputs: Option<PathBuf>,
     scratch: Option<PathBuf>,
@@ -75,13 +77,17 @@ struct Work {
     max_tasks: usize,
 }
 
-enum Phase {
+pub(super) enum Phase {
     /// Its own directory is being made.
     Preparing,
     /// There was no place for it yet. It has the ledger of its own directory, if it has one.
     Waiting(Option<Disk>),
     /// On the run queue.
     Running(TaskHandle),
+    /// Its executor does not run yet, or has enough tasks.
+    WaitingInside,
+    /// The executor of this handle has it.
+    Inside(TaskHandle),
 }
 
 impl Tasks {
@@ -101,6 +107,7 @@ impl Tasks {
             programs: HashMap::new(),
             works: HashMap::new(),
             live: HashMap::new(),
+            inside: Inside::default(),
             waiting: VecDeque::new(),
             unstarted: Vec::new(),
         }
@@ -122,6 +129,9 @@ impl Tasks {
     }
 
     pub(super) fn spawn(&mut self, core: &Runner, work: WorkId, position: u32) {
+        if Tasks::is_inside(core, work) {
+            return self.spawn_inside(core, work, position);
+        }
         let shared = match self.work(core, work) {
             Ok(shared) => shared,
             Err(status) => return self.report_end(work, position, status),
@@ -156,12 +166,28 @@ impl Tasks {
         }
     }
 
-    /// A guest has ended; its place goes to one that waits.
-    pub(super) fn ended(&mut self, work: WorkId, position: u32) {
-        if let Some(Phase::Running(_)) = self.live.remove(&(work, position)) {
-            let places = self.works.get(&work).map_or(1, |work| work.places(self.max_tasks));
-            self.running = self.running.saturating_sub(places);
+    /// A guest has ended, or a task inside an executor; its place goes to one that waits. False when its end has been
+    /// reported already.
+    pub(super) fn ended(&mut self, work: WorkId, position: u32) -> bool {
+        match self.live.remove(&(work, position)) {
+            Some(Phase::Running(_)) => {
+                let places = self.works.get(&work).map_or(1, |work| work.places(self.max_tasks));
+                self.running = self.running.saturating_sub(places);
+            }
+            Some(Phase::Inside(_)) => {
+                self.left_inside(work);
+                return true;
+            }
+            Some(_) => {}
+            None => return false,
         }
+        self.executor_ended(work);
+        self.submit_waiting();
+        true
+    }
+
+    /// Gives free places to those that wait.
+    fn submit_waiting(&mut self) {
         // One that does not fit goes to the end of those that wait, and the next is tried.
         for _ in 0..self.waiting.len() {
             if self.running >= self.max_tasks {
@@ -175,8 +201,13 @@ impl Tasks {
         }
     }
 
-    pub(super) fn ask_to_stop(&mut self, work: WorkId, position: u32) {
-        let asked = matches!(self.live.get(&(work, position)), Some(Phase::Running(handle)) if handle.stop());
+    pub(super) fn ask_to_stop(&mut self, work: WorkId, position: u32, grace: Duration) {
+        if let Some(Phase::Inside(handle)) = self.live.get(&(work, position)) {
+            let handle = handle.clone();
+            return self.stop_inside((work, position), &handle, grace);
+        }
+        let running = self.live.get(&(work, position));
+        let asked = matches!(running, Some(Phase::Running(handle)) if handle.stop_within(grace));
         // A guest that cannot hear it can do nothing with a grace period, and one that does not run needs none.
         if !asked {
             self.kill(work, position);
@@ -186,9 +217,13 @@ impl Tasks {
     pub(super) fn kill(&mut self, work: WorkId, position: u32) {
         match self.live.get(&(work, position)) {
             Some(Phase::Running(handle)) => handle.kill(Reason::Killed, "asked to"),
-            Some(Phase::Preparing | Phase::Waiting(_)) => {
+            Some(Phase::Preparing | Phase::Waiting(_) | Phase::WaitingInside) => {
                 let status = TaskStatus::because(TaskState::Killed, Reason::Killed, "killed before it started");
                 self.report_end(work, position, status);
+            }
+            Some(Phase::Inside(handle)) => {
+                let handle = handle.clone();
+                self.kill_inside((work, position), &handle);
             }
             None => {}
         }
@@ -196,8 +231,11 @@ impl Tasks {
 
     pub(super) fn deliver(&self, work: WorkId, position: u32, data: Arc<[u8]>) {
         let bytes = data.len();
-        let delivered =
-            matches!(self.live.get(&(work, position)), Some(Phase::Running(handle)) if handle.deliver(data));
+        let delivered = match self.live.get(&(work, position)) {
+            Some(Phase::Running(handle)) => handle.deliver(data),
+            Some(Phase::Inside(handle)) => Tasks::deliver_inside((work, position), handle, data),
+            _ => false,
+        };
         if !delivered {
             tracing::debug!(%work, position, bytes, "a message was dropped: the task does not listen or its inbox is full");
         }
@@ -206,6 +244,7 @@ impl Tasks {
     pub(super) fn forget(&mut self, work: WorkId) {
         self.log.lock().forget(work);
         self.works.remove(&work);
+        self.forget_inside(work);
         if self.works.is_empty() {
             self.programs.clear();
         }
@@ -310,15 +349,22 @@ impl Tasks {
             }
         };
         self.live.insert((work, position), phase);
+        self.give(work);
     }
 
     /// Reports the end of a task that never reached the run queue.
-    fn report_end(&mut self, work: WorkId, position: u32, status: TaskStatus) {
+    pub(super) fn report_end(&mut self, work: WorkId, position: u32, status: TaskStatus) {
         self.live.remove(&(work, position));
+        self.executor_ended(work);
+        self.close_output(work, position);
+        self.unstarted.push(RunnerEvent::Ended { work, position, status });
+    }
+
+    /// There is no output of this task.
+    pub(super) fn close_output(&self, work: WorkId, position: u32) {
         if let Err(error) = self.log.lock().end(work, position, 0) {
             tracing::error!(%error, "the log cannot be written");
         }
-        self.unstarted.push(RunnerEvent::Ended { work, position, status });
     }
 
     /// The ends of tasks that never reached the run queue, since the last call.
@@ -412,16 +458,16 @@ impl SandboxError {
 }
 
 /// Tells the core what becomes of one task, on the thread that polls it.
-struct Ear {
+pub(super) struct Ear {
     work: WorkId,
     position: u32,
-    log: SharedLog,
+    pub(super) log: SharedLog,
     /// Gone when the process is about to end.
-    shared: Weak<Shared>,
+    pub(super) shared: Weak<Shared>,
 }
 
 impl Ear {
-    fn tell(&self, event: RunnerEvent) {
+    pub(super) fn tell(&self, event: RunnerEvent) {
         if let Some(shared) = self.shared.upgrade() {
             shared.hear(event);
         }
@@ -435,6 +481,14 @@ impl Observer for Ear {
 
     fn message(&mut self, data: Vec<u8>) {
         self.tell(RunnerEvent::TaskMessage { work: self.work, position: self.position, data: data.into() });
+    }
+
+    fn executed(&mut self, updates: Vec<ExecutedUpdate>) {
+        self.executed_updates(updates);
+    }
+
+    fn executed_message(&mut self, task: u64, data: Vec<u8>) {
+        self.executed_said(task, data);
     }
 
     fn ended(self: Box<Self>, end: TaskEnd) {

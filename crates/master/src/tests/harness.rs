@@ -87,7 +87,12 @@ pub(crate) fn registration(shape: &str) -> Registration {
         highest_epoch: Epoch(0),
         incarnation: LIFE,
         boot: BootId("boot".into()),
-        info: AgentInfo { hostname: "host".into(), resources: resources(shape), ..AgentInfo::default() },
+        info: AgentInfo {
+            hostname: "host".into(),
+            resources: resources(shape),
+            capabilities: [AgentInfo::TASK_GROUPS.into(), AgentInfo::EXECUTORS.into()].into(),
+            ..AgentInfo::default()
+        },
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use holm_model::{
-    AgentCondition, BootId, Capabilities, Epoch, FrameworkId, Incarnation, Registration, RunnerId, Secret, ToAgent,
+    AgentCondition, BootId, Capabilities, Epoch, FrameworkId, Incarnation, MAX_GROUP_LAUNCHES, Registration, RunnerId,
+    Secret, ToAgent,
     ToMaster,
 };
 
@@ -174,6 +175,14 @@ impl From<&ToAgent> for wire::ToAgent {
                 role: role.to_string(),
                 launch: Some(launch.into()),
             }),
+            ToAgent::LaunchGroup { sequence, framework, role, launches } => {
+                WireToAgent::LaunchGroup(wire::LaunchGroup {
+                    sequence: *sequence,
+                    framework_id: framework.to_string(),
+                    role: role.to_string(),
+                    launches: launches.iter().map(wire::Launch::from).collect(),
+                })
+            }
             ToAgent::Kill { framework, task, grace } => WireToAgent::Kill(wire::KillTasks {
                 framework_id: framework.to_string(),
                 task_id: task.to_string(),
@@ -211,6 +220,7 @@ impl Decode<wire::ToAgent> for ToAgent {
             Some(WireToAgent::Registered(wire)) => decode_registered(wire, &at.field("registered"))?,
             Some(WireToAgent::Refused(wire)) => ToAgent::Refused { message: explanation(&wire.message) },
             Some(WireToAgent::Launch(wire)) => decode_launch(wire, &at.field("launch"))?,
+            Some(WireToAgent::LaunchGroup(wire)) => decode_group(wire, &at.field("launch_group"))?,
             Some(WireToAgent::Kill(wire)) => {
                 let at = at.field("kill");
                 ToAgent::Kill {
@@ -266,5 +276,14 @@ fn decode_launch(wire: wire::LaunchTasks, at: &At<'_>) -> Result<ToAgent, Conver
         framework: framework(&wire.framework_id, at)?,
         role: parsed(&wire.role, &at.field("role"))?,
         launch: decoded(wire.launch, &at.field("launch"))?,
+    })
+}
+
+fn decode_group(wire: wire::LaunchGroup, at: &At<'_>) -> Result<ToAgent, ConvertError> {
+    Ok(ToAgent::LaunchGroup {
+        sequence: wire.sequence,
+        framework: framework(&wire.framework_id, at)?,
+        role: parsed(&wire.role, &at.field("role"))?,
+        launches: list(wire.launches, MAX_GROUP_LAUNCHES, &at.field("launches"))?,
     })
 }

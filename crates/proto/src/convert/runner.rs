@@ -99,9 +99,6 @@ impl From<&Prepared> for wire::Prepared {
 
 impl Decode<wire::Prepared> for Prepared {
     fn decode(wire: wire::Prepared, at: &At<'_>) -> Result<Prepared, ConvertError> {
-        if wire.program.is_empty() {
-            return Err(at.field("program").error(Problem::Missing));
-        }
         let path = |path: Option<String>, field| path.map(|path| bounded(path, MAX_PATH_BYTES, &at.field(field)));
         Ok(Prepared {
             program: bounded(wire.program, MAX_PATH_BYTES, &at.field("program"))?,

@@ -55,6 +55,11 @@ pub(crate) fn call_to_wire(call: &Call) -> WireCall {
             launches: launches.iter().map(wire::Launch::from).collect(),
             refuse_micros: Some(micros(refusal.duration())),
         }),
+        Call::LaunchGroup { offers, launches, refusal } => WireCall::LaunchGroup(wire::Accept {
+            offer_ids: texts(offers),
+            launches: launches.iter().map(wire::Launch::from).collect(),
+            refuse_micros: Some(micros(refusal.duration())),
+        }),
         Call::Decline { offers, refusal } => WireCall::Decline(wire::Decline {
             offer_ids: texts(offers),
             refuse_micros: Some(micros(refusal.duration())),
@@ -83,6 +88,7 @@ impl Decode<wire::CallEnvelope> for FromFramework {
         let call = match wire.call {
             Some(WireCall::Subscribe(wire)) => return decode_subscribe(wire, &at.field("subscribe")),
             Some(WireCall::Accept(wire)) => decode_accept(wire, &at.field("accept"))?,
+            Some(WireCall::LaunchGroup(wire)) => decode_group(wire, &at.field("launch_group"))?,
             Some(WireCall::Decline(wire)) => decode_decline(wire, &at.field("decline"))?,
             Some(WireCall::Suppress(wire)) => {
                 let at = at.field("suppress");
@@ -127,6 +133,14 @@ fn refusal(refuse_micros: Option<u64>) -> Refusal {
 
 fn decode_accept(wire: wire::Accept, at: &At<'_>) -> Result<Call, ConvertError> {
     Ok(Call::Accept {
+        offers: parsed_list(&wire.offer_ids, MAX_OFFERS_PER_CALL, &at.field("offer_ids"))?,
+        launches: list(wire.launches, MAX_LAUNCHES, &at.field("launches"))?,
+        refusal: refusal(wire.refuse_micros),
+    })
+}
+
+fn decode_group(wire: wire::Accept, at: &At<'_>) -> Result<Call, ConvertError> {
+    Ok(Call::LaunchGroup {
         offers: parsed_list(&wire.offer_ids, MAX_OFFERS_PER_CALL, &at.field("offer_ids"))?,
         launches: list(wire.launches, MAX_LAUNCHES, &at.field("launches"))?,
         refusal: refusal(wire.refuse_micros),

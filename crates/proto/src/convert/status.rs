@@ -42,7 +42,7 @@ same_names! { TaskState: Staging Running Killing Unreachable Finished Failed Kil
 same_names! {
     Reason: ExitCode Trap Fuel MemoryLimit DiskLimit Deadline Fetch Compile InvalidModule NotAllowed Sandbox Killed
     Preempted Trimmed FrameworkRemoved RunnerLost RunnerError AgentDisconnected AgentLost AgentRestarted AgentRefused
-    InvalidOffers InvalidTask DuplicateTask Unauthorized
+    InvalidOffers InvalidTask DuplicateTask Unauthorized ExecutorLost GroupFailed
 }
 
 impl From<Option<Reason>> for wire::Reason {

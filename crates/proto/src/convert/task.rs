@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Amount, DirectoryGrant, InputFile, Launch, Limits, Metering, NetworkGrants, Resources, ServiceSpec, TaskKind,
-    TaskRange, TaskSpec,
+    Amount, Digest, DirectoryGrant, Executed, InputFile, Launch, Limits, Metering, NetworkGrants, Resources,
+    ServiceSpec, TaskKind, TaskRange, TaskSpec,
 };
 
 use super::error::At;
@@ -20,6 +20,8 @@ impl From<&TaskSpec> for wire::TaskSpec {
         let kind = match spec.kind {
             TaskKind::Command => wire::TaskKind::Command,
             TaskKind::Service => wire::TaskKind::Service,
+            TaskKind::Executor => wire::TaskKind::Executor,
+            TaskKind::Executed => wire::TaskKind::Executed,
         };
         let file = |file: &InputFile| wire::InputFile { digest: file.digest.to_string(), path: file.path.to_string() };
         let directory = |grant: &DirectoryGrant| wire::DirectoryGrant {
@@ -35,7 +37,7 @@ impl From<&TaskSpec> for wire::TaskSpec {
         };
         wire::TaskSpec {
             kind: kind.into(),
-            module: spec.module.to_string(),
+            module: if spec.is_executed() { String::new() } else { spec.module.to_string() },
             args: spec.args.iter().map(|arg| arg.to_string()).collect(),
             env: pairs_to_wire(&spec.env),
             files: spec.files.iter().map(file).collect(),
@@ -47,6 +49,7 @@ impl From<&TaskSpec> for wire::TaskSpec {
             metering: metering.into(),
             network: (!spec.network.is_empty()).then(|| (&spec.network).into()),
             service: spec.service.as_ref().map(wire::ServiceSpec::from),
+            executed: spec.executed.as_ref().map(executed_to_wire),
         }
     }
 }
@@ -57,6 +60,8 @@ impl Decode<wire::TaskSpec> for TaskSpec {
         let kind = match wire::TaskKind::try_from(wire.kind) {
             Ok(wire::TaskKind::Unspecified | wire::TaskKind::Command) => TaskKind::Command,
             Ok(wire::TaskKind::Service) => TaskKind::Service,
+            Ok(wire::TaskKind::Executor) => TaskKind::Executor,
+            Ok(wire::TaskKind::Executed) => TaskKind::Executed,
             Err(_) => {
                 return Err(at.field("kind").invalid(format_args!("{} is no kind of task known here", wire.kind)));
             }
@@ -71,9 +76,15 @@ impl Decode<wire::TaskSpec> for TaskSpec {
         };
         at_most(wire.args.len(), MAX_TASK_ENTRIES, &at.field("args"))?;
         let limits = wire.limits.unwrap_or_default();
+        let module = if kind == TaskKind::Executed && wire.module.is_empty() {
+            Digest::default()
+        } else {
+            parsed(&wire.module, &at.field("module"))?
+        };
         Ok(TaskSpec {
             kind,
-            module: parsed(&wire.module, &at.field("module"))?,
+            module,
+            executed: wire.executed.map(|wire| Executed::decode(wire, &at.field("executed"))).transpose()?,
             args: wire.args.into_iter().map(Arc::from).collect(),
             env: pairs(wire.env, MAX_TASK_ENTRIES, MAX_TO_MASTER_BYTES, &at.field("env"))?,
             files: list(wire.files, MAX_TASK_ENTRIES, &at.field("files"))?,
@@ -91,6 +102,17 @@ impl Decode<wire::TaskSpec> for TaskSpec {
             network: NetworkGrants::decode(wire.network, &at.field("network"))?,
             service: wire.service.map(|service| ServiceSpec::decode(service, &at.field("service"))).transpose()?,
         })
+    }
+}
+
+fn executed_to_wire(executed: &Executed) -> wire::Executed {
+    wire::Executed { executor: executed.executor.to_string(), data: executed.data.to_vec().into() }
+}
+
+/// The size of the data is checked with the rest of the task.
+impl Decode<wire::Executed> for Executed {
+    fn decode(wire: wire::Executed, at: &At<'_>) -> Result<Executed, ConvertError> {
+        Ok(Executed { executor: parsed(&wire.executor, &at.field("executor"))?, data: wire.data[..].into() })
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn spec() -> TaskSpec {
     TaskSpec {
         kind: TaskKind::Command,
         module: Digest([0xab; 32]),
+        executed: None,
         args: vec!["--verbose".into(), "".into(), "ä".into()],
         env: pairs(&[("HOME", "/"), ("EMPTY", "")]),
         files: vec![InputFile { digest: Digest([1; 32]), path: "in/data.txt".into() }],
@@ -76,12 +77,19 @@ fn service() -> TaskSpec {
     TaskSpec { kind: TaskKind::Service, service: Some(service), network, ..spec() }
 }
 
+/// A task that runs inside an executor.
+pub(crate) fn executed() -> TaskSpec {
+    let executed = Executed { executor: "warm".parse().unwrap(), data: [0, 255][..].into() };
+    TaskSpec { kind: TaskKind::Executed, executed: Some(executed), ..TaskSpec::default() }
+}
+
 pub(crate) fn launches() -> Vec<Launch> {
     let array = TaskRange::Array { first: 10, count: 4096 };
     vec![
         Launch { id: "build".parse().unwrap(), tasks: TaskRange::Single, slots: 1, spec: spec().into() },
         Launch { id: "web".parse().unwrap(), tasks: TaskRange::Single, slots: 1, spec: service().into() },
         Launch { id: "tiles.1".parse().unwrap(), tasks: array, slots: 8, spec: TaskSpec::default().into() },
+        Launch { id: "inside".parse().unwrap(), tasks: array, slots: 8, spec: executed().into() },
     ]
 }
 
@@ -222,6 +230,7 @@ pub(crate) fn calls() -> Vec<Call> {
             refusal: Refusal::new(Duration::from_secs(7)),
         },
         Call::Accept { offers: vec![], launches: vec![], refusal: Refusal::default() },
+        Call::LaunchGroup { offers: vec![offer_id(1)], launches: launches(), refusal: Refusal::NONE },
         Call::Decline { offers: vec![offer_id(3)], refusal: Refusal::NONE },
         Call::Suppress { roles: roles() },
         Call::Suppress { roles: vec![] },
@@ -289,6 +298,12 @@ pub(crate) fn to_agent() -> Vec<ToAgent> {
         },
         ToAgent::Refused { message: "another cluster".into() },
         ToAgent::Launch { sequence: 1, framework: framework(), role: "eng".parse().unwrap(), launch },
+        ToAgent::LaunchGroup {
+            sequence: 2,
+            framework: framework(),
+            role: "eng".parse().unwrap(),
+            launches: launches(),
+        },
         ToAgent::Kill { framework: framework(), task: "a/1".parse().unwrap(), grace: Some(Duration::from_secs(1)) },
         ToAgent::Trim { framework: framework(), batch: "a".parse().unwrap(), from: 3 },
         ToAgent::Acknowledge { framework: framework(), incarnation: Incarnation(2), sequence: 8 },

@@ -84,7 +84,7 @@ impl Slot {
             (None, Some(_seed)) => Hears::default(),
             (None, None) => program.hears(),
         };
-        let mailbox = Arc::new(Mailbox::new(hears, observer));
+        let mailbox = Arc::new(Mailbox::new(hears, program.is_executor(), observer));
         let of_future = (control.clone(), mailbox.clone());
         let future = Box::pin(async move {
             let (control, mailbox) = of_future;

@@ -29,6 +29,11 @@ pub(super) fn call(intent: Intent) -> Option<wit::Call> {
             launches: launches.iter().map(launch).collect(),
             refuse: Some(micros(refusal.duration())),
         }),
+        Intent::Call(Call::LaunchGroup { offers, launches, refusal }) => wit::Call::LaunchGroup(wit::Group {
+            offers: texts(&offers),
+            launches: launches.iter().map(launch).collect(),
+            refuse: Some(micros(refusal.duration())),
+        }),
         Intent::Call(Call::Decline { offers, refusal }) => {
             wit::Call::Decline(wit::Decline { offers: texts(&offers), refuse: Some(micros(refusal.duration())) })
         }
@@ -70,8 +75,14 @@ fn template(spec: &TaskSpec) -> wit::TaskTemplate {
         kind: match spec.kind {
             TaskKind::Command => wit::TaskKind::Command,
             TaskKind::Service => wit::TaskKind::Service,
+            TaskKind::Executor => wit::TaskKind::Executor,
+            TaskKind::Executed => wit::TaskKind::Executed,
         },
         module: spec.module.to_string(),
+        executed: spec
+            .executed
+            .as_ref()
+            .map(|executed| wit::Executed { executor: executed.executor.to_string(), data: executed.data.to_vec() }),
         args: texts(&spec.args),
         env: pairs(&spec.env),
         files: spec.files.iter().map(file).collect(),
