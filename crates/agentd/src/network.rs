@@ -54,7 +54,7 @@ impl AgentNetwork {
         }
         NetworkPolicy::check_grants(&spec.network, &self.allowed)?;
         let cluster = self.cluster().await;
-        let listen = spec.network.listen.or(is_service.then_some(ListenOn::Agent)).map(|on| match on {
+        let listen = spec.network.listen.or_else(|| is_service.then_some(ListenOn::Agent)).map(|on| match on {
             ListenOn::Loopback => Ipv4Addr::LOCALHOST.into(),
             ListenOn::Agent => self.task_address.unwrap_or_else(|| facing(&cluster)),
         });
@@ -86,7 +86,7 @@ fn facing(cluster: &[SocketAddr]) -> IpAddr {
         socket.connect(to).ok()?;
         socket.local_addr().ok().map(|address| address.ip())
     };
-    cluster.iter().find_map(local).unwrap_or(Ipv4Addr::LOCALHOST.into())
+    cluster.iter().find_map(local).unwrap_or_else(|| Ipv4Addr::LOCALHOST.into())
 }
 
 #[cfg(test)]
