@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use holm_model::Metering;
 use wasmtime::{
@@ -62,20 +62,35 @@ struct Shared {
     compatibility_key: String,
 }
 
-/// The engines that share a ticker: tasks of one run queue, metered in different ways. The lock is held for a push or
-/// while each is told of a tick.
+/// The engines that share a ticker: tasks of one run queue, metered in different ways; and who else wants to hear of ticks.
+/// The locks are held for a push or while each is told.
 #[derive(Default)]
-struct Epochs(Mutex<Vec<EngineWeak>>);
+struct Epochs {
+    engines: Mutex<Vec<EngineWeak>>,
+    watches: Mutex<Vec<Weak<dyn Watch>>>,
+}
+
+/// Looks at something at every tick.
+pub(crate) trait Watch: Send + Sync {
+    /// A tick, about a millisecond after the last one.
+    fn tick(self: Arc<Self>);
+}
 
 impl Epochs {
+    fn tick(&self) {
+        self.advance();
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.retain(|watch| watch.strong_count() > 0);
+        watches.iter().filter_map(Weak::upgrade).for_each(Watch::tick);
+    }
+
     fn advance(&self) {
-        for engine in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(EngineWeak::upgrade) {
-            engine.increment_epoch();
-        }
+        let engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        engines.iter().filter_map(EngineWeak::upgrade).for_each(|engine| engine.increment_epoch());
     }
 
     fn add(&self, engine: &wasmtime::Engine) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(engine.weak());
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).push(engine.weak());
     }
 }
 
@@ -112,7 +127,7 @@ impl Engine {
         let epochs = Arc::<Epochs>::default();
         epochs.add(&wasm);
         let of_ticker = epochs.clone();
-        let ticker = Arc::new(Ticker::start(move || of_ticker.advance()).map_err(EngineError::Ticker)?);
+        let ticker = Arc::new(Ticker::start(move || of_ticker.tick()).map_err(EngineError::Ticker)?);
         let compatibility_key = compatibility_key(kind, &wasm);
         let metering = Metering::default();
         let shared = Shared { wasm, links, ticker, epochs, kind, metering, allocation, compatibility_key };
@@ -174,6 +189,11 @@ impl Engine {
 
     pub(crate) fn ticker(&self) -> &Arc<Ticker> {
         &self.shared.ticker
+    }
+
+    /// Has somebody hear of every tick while it lives.
+    pub(crate) fn watch(&self, watch: Weak<dyn Watch>) {
+        self.shared.epochs.watches.lock().unwrap_or_else(PoisonError::into_inner).push(watch);
     }
 
     /// Has every guest that computes look at once whether its slice is over.

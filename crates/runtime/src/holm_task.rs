@@ -133,7 +133,7 @@ async fn core_receive(mut caller: Caller<'_, State>, buffer: u32, size: u32, wai
     }
 }
 
-fn memory(caller: &mut Caller<'_, State>) -> wasmtime::Result<Memory> {
+pub(crate) fn memory(caller: &mut Caller<'_, State>) -> wasmtime::Result<Memory> {
     match caller.get_export("memory") {
         Some(Extern::Memory(memory)) => Ok(memory),
         _ => Err(wasmtime::Error::msg("the module exports no memory as \"memory\"")),

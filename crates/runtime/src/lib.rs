@@ -54,6 +54,7 @@ mod output;
 pub mod precheck;
 mod program;
 mod queue;
+mod random;
 mod run;
 mod seeded;
 mod service;

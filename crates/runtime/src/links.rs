@@ -10,7 +10,7 @@ use wasmtime_wasi::{I32Exit, p1, p2};
 
 use crate::run::State;
 use crate::seeded::{SeededClocks, clock_view, poll_oneoff};
-use crate::{disk, executor, holm_task, network};
+use crate::{disk, executor, holm_task, network, random};
 
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
@@ -55,6 +55,7 @@ fn core(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<State>> {
     core.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
     disk::p1::add_to_linker(&mut core)?;
     core.allow_shadowing(false);
+    random::shadow(&mut core)?;
     holm_task::add_to_core(&mut core)?;
     Ok(core)
 }

@@ -9,6 +9,7 @@ mod balance;
 mod fair;
 mod slice;
 mod slot;
+mod spare;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use self::balance::{Balance, Now};
 use self::fair::FairQueue;
 pub(crate) use self::slice::is_used_up as slice_is_used_up;
 use self::slot::Slot;
+use self::spare::{Poll, Spares};
 use crate::shares::Seat;
 use crate::{Engine, ExecutedTask, KillAnswer, Task, clock};
 
@@ -65,6 +67,8 @@ struct Shared {
     max_tasks: usize,
     state: Mutex<State>,
     work: Condvar,
+    /// By worker: how long its poll takes.
+    polls: Box<[Poll]>,
     /// By worker: its slice is to end at once.
     interrupts: Box<[Arc<AtomicBool>]>,
     /// Where the runners of this agent tell each other what they use.
@@ -78,7 +82,8 @@ struct Shared {
 struct State {
     fair: FairQueue<Arc<Slot>>,
     balance: Option<Balance>,
-    /// By worker: the virtual time of the task that it polls.
+    spares: Spares,
+    /// By worker, spare ones included: the virtual time of the task that it polls.
     polling: Box<[Option<u64>]>,
     /// Until when a sleeping worker sleeps, so that the others need not look at the time.
     timekeeper: Option<u64>,
@@ -178,7 +183,8 @@ impl Queue {
         let state = State {
             fair: FairQueue::default(),
             balance: seat.as_ref().map(|seat| Balance::new(seat.number(), clock::now().max(1), threads)),
-            polling: vec![None; threads].into(),
+            polling: vec![None; 2 * threads].into(),
+            spares: Spares::new(threads),
             timekeeper: None,
             live: BTreeMap::new(),
             next_id: 0,
@@ -191,11 +197,14 @@ impl Queue {
             max_tasks: options.max_tasks.clamp(1, MAX_TASKS),
             state: Mutex::new(state),
             work: Condvar::new(),
-            interrupts: (0..threads).map(|_| Arc::default()).collect(),
+            interrupts: (0..2 * threads).map(|_| Arc::default()).collect(),
+            polls: (0..2 * threads).map(|_| Poll::default()).collect(),
             seat,
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64) * 1_000,
             next_look: AtomicU64::new(0),
         });
+        let weak = Arc::downgrade(&shared);
+        engine.watch(weak);
         let mut queue = Queue { shared, threads: Vec::new() };
         for number in 0..threads {
             let shared = queue.shared.clone();

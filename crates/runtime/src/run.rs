@@ -128,7 +128,6 @@ pub(crate) async fn run(
     {
         return TaskEnd::unused(Outcome::RunnerFailed(format!("no ledger for the task's directory: {error:#}")));
     }
-    let counts_fuel = program.engine().metering() == Metering::FuelAndEpochs;
     let budget = command.limits.fuel.unwrap_or(u64::MAX);
     let mut store = match store(&program, state, budget) {
         Ok(store) => store,
@@ -136,7 +135,7 @@ pub(crate) async fn run(
     };
     let begin = Instant::now();
     let called = call_within(&program, &command, &mut store, control).await;
-    let fuel = if counts_fuel { budget - store.get_fuel().unwrap_or(0) } else { 0 };
+    let fuel = store.get_fuel().map_or(0, |left| budget - left);
     let refusals = Refusals { memory: store.data().memory.refusal(), disk: store.data().sandbox.refusal() };
     let outcome = match called {
         Called::Returned(Ok(code)) => exited(code, refusals),

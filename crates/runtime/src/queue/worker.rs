@@ -39,12 +39,15 @@ impl Shared {
     pub(super) fn work(&self, number: usize) {
         let _entered = self.tokio.enter();
         slice::on_this_thread(self.interrupts[number].clone());
+        self.polls[number].is_of_this_thread();
         self.engine.ticker().busy();
         let mut meter = Meter::start();
         let mut done = None;
         while let Some(slot) = self.next(number, done.take(), &mut meter) {
             slice::begin(meter.now);
+            self.polls[number].begin(meter.now);
             let polled = slot.poll();
+            self.polls[number].end();
             let (cpu, wall) = meter.lap();
             slot.add_cpu(cpu);
             match polled {
@@ -65,6 +68,11 @@ impl Shared {
         self.balance(meter.now);
         let mut state = self.lock();
         state.polling[number] = None;
+        if state.spares.is_stuck(number) {
+            state.spares.is_back(number);
+            // The spare one may be asleep.
+            self.work.notify_all();
+        }
         if let Some(done) = done {
             state.settle(number, done, meter.now);
             // This worker takes one of the ready ones itself.
@@ -73,6 +81,11 @@ impl Shared {
             }
         }
         loop {
+            if state.spares.dismisses(number) {
+                // A call for work may have reached this thread.
+                self.work.notify_one();
+                return None;
+            }
             let held = state.is_held();
             if let Some(slot) = state.fair.pop(meter.now, held) {
                 let mut claim = slot.claim();
@@ -158,7 +171,8 @@ impl State {
 
     /// Whether this process is to leave the CPU to others: one more poll would be too many.
     fn is_held(&self) -> bool {
-        let polling = self.polling.iter().filter(|polled| polled.is_some()).count();
+        let polls = |(worker, polled): (usize, &Option<u64>)| polled.is_some() && !self.spares.is_stuck(worker);
+        let polling = self.polling.iter().enumerate().filter(|polled| polls(*polled)).count();
         self.balance.as_ref().is_some_and(|balance| polling >= balance.allowed())
     }
 

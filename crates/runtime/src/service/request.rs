@@ -84,7 +84,8 @@ pub(super) async fn serve(ground: Arc<Ground>, job: Job, fuel_left: u64) -> Serv
         })
         .await
     };
-    let used = fuel - store.get_fuel().unwrap_or(0);
+    // An engine that counts no fuel knows none.
+    let used = store.get_fuel().map_or(0, |left| fuel - left);
     let refusal = store.data().memory_refusal();
     // The instance's memory is given back before anybody is told, and before another takes its place.
     drop(store);

@@ -257,7 +257,7 @@ impl Chaos {
     }
 
     fn step(&mut self, random: u64) {
-        let (number, step, time) = ((random % 8) as usize, random / 8 % 6, random / 48 % (5 * MILLI));
+        let (number, step, time) = (usize::try_from(random % 8).unwrap(), random / 8 % 6, random / 48 % (5 * MILLI));
         self.now += time;
         match step {
             0 | 1 if self.away[number] => {
