@@ -4,6 +4,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use wasm_smith::{Config, Module};
 
 use crate::random::Random;
+use crate::task;
 
 /// Modules in text form whose features are worth meeting often.
 const CORPUS: &[&str] = &[
@@ -19,33 +20,9 @@ const CORPUS: &[&str] = &[
     include_str!("corpus/tables.wat"),
 ];
 
-/// What generated modules may import.
-const IMPORTS: &str = r#"(module
-    (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_read" (func (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_seek" (func (param i32 i64 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func (param i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_readdir" (func (param i32 i32 i32 i64 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "path_open"
-        (func (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "clock_time_get" (func (param i32 i64 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "poll_oneoff" (func (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "args_get" (func (param i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "environ_sizes_get" (func (param i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))
-    (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
-    (import "holm_task" "stop_requested" (func (result i32))))"#;
-
-/// What makes a generated module a task. Host calls want a memory.
-const EXPORTS: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
-
 /// The inputs of one seed.
 pub(crate) struct Inputs {
     seed: u64,
-    imports: Vec<u8>,
-    exports: Vec<u8>,
     corpus: Vec<Vec<u8>>,
     samples: Vec<Vec<u8>>,
 }
@@ -57,8 +34,6 @@ impl Inputs {
         let samples = samples.flat_map(|sample| [sample.p1_bytes().unwrap(), sample.p2_bytes().unwrap()]);
         Inputs {
             seed,
-            imports: parse(&IMPORTS),
-            exports: parse(&EXPORTS),
             corpus: CORPUS.iter().map(parse).collect(),
             samples: samples.collect(),
         }
@@ -71,39 +46,47 @@ impl Inputs {
         }
         let mut random = Random::new(self.seed, number);
         match random.below(20) {
-            0..=9 => self.generated(&mut random, true),
-            10..=11 => self.generated(&mut random, false),
-            12..=13 => {
-                let module = self.generated(&mut random, true);
+            0..=7 => generated(&mut random, true),
+            8 => generated(&mut random, false),
+            9..=10 => {
+                let module = generated(&mut random, true);
+                mutated(module, &mut random)
+            }
+            11..=12 => task::caller(&mut random),
+            13 => {
+                let module = task::caller(&mut random);
                 mutated(module, &mut random)
             }
             14..=16 => mutated(random.pick(&self.corpus).clone(), &mut random),
             _ => mutated(random.pick(&self.samples).clone(), &mut random),
         }
     }
+}
 
-    /// A valid module. A tame one has only what tasks may have, so that it comes to run.
-    fn generated(&self, random: &mut Random, tame: bool) -> Vec<u8> {
-        let length = 64 << random.below(8);
-        let bytes = random.bytes(length);
-        let mut source = Unstructured::new(&bytes);
-        let mut config = Config::arbitrary(&mut source).unwrap();
-        config.max_instructions = 400;
-        config.max_funcs = config.max_funcs.min(60);
-        if tame {
-            config.available_imports = Some(self.imports.clone());
-            config.exports = Some(self.exports.clone());
-            config.threads_enabled = false;
-            config.shared_everything_threads_enabled = false;
-            config.memory64_enabled = false;
-            config.max_memories = 2;
-            config.max_tables = config.max_tables.min(4);
-            config.max_table_elements = 10_000;
-            config.max_memory32_bytes = 16 << 20;
-            config.disallow_traps = random.below(2) == 0;
-        }
-        Module::new(config, &mut source).map_or_else(|_exhausted| bytes.clone(), |module| module.to_bytes())
+/// A valid module. A tame one has only what tasks may have, and is made one that runs.
+fn generated(random: &mut Random, tame: bool) -> Vec<u8> {
+    let length = 64 << random.below(8);
+    let bytes = random.bytes(length);
+    let mut source = Unstructured::new(&bytes);
+    let mut config = Config::arbitrary(&mut source).unwrap();
+    config.max_instructions = 400;
+    config.max_funcs = config.max_funcs.min(60);
+    if tame {
+        config.max_imports = 0;
+        config.min_funcs = 1;
+        config.threads_enabled = false;
+        config.shared_everything_threads_enabled = false;
+        config.memory64_enabled = false;
+        config.max_memories = 2;
+        config.max_tables = config.max_tables.min(4);
+        config.max_table_elements = 10_000;
+        config.max_memory32_bytes = 16 << 20;
+        config.disallow_traps = random.below(2) == 0;
     }
+    let Ok(module) = Module::new(config, &mut source) else { return bytes };
+    let module = module.to_bytes();
+    let task = if tame { task::task_of(&module, random) } else { None };
+    task.unwrap_or(module)
 }
 
 /// The same with some bytes changed: single ones, numbers, ranges, whole sections.
@@ -152,7 +135,7 @@ fn swap_sections(bytes: &mut Vec<u8>, random: &mut Random) {
     let mut sections = Vec::new();
     let mut at = 8;
     while at < bytes.len() {
-        let Some((size, header)) = size_at(&bytes[at + 1..]) else { break };
+        let Some((size, header)) = task::size_at(&bytes[at + 1..]) else { break };
         let end = (at + 1 + header).saturating_add(size).min(bytes.len());
         sections.push(bytes[at..end].to_vec());
         at = end;
@@ -168,16 +151,4 @@ fn swap_sections(bytes: &mut Vec<u8>, random: &mut Random) {
     }
     bytes.truncate(8);
     bytes.extend(sections.concat());
-}
-
-/// A number as Wasm has it, and how many bytes it takes.
-fn size_at(bytes: &[u8]) -> Option<(usize, usize)> {
-    let mut value = 0usize;
-    for (position, byte) in bytes.iter().take(5).enumerate() {
-        value |= usize::from(byte & 0x7f) << (7 * position);
-        if byte & 0x80 == 0 {
-            return Some((value, position + 1));
-        }
-    }
-    None
 }

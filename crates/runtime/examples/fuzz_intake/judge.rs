@@ -16,15 +16,15 @@ use serde::{Deserialize, Serialize};
 const FUEL: u64 = 2_000_000;
 /// Memory of a run.
 const MEMORY: u64 = 32 << 20;
-/// How long a run may take; with that little fuel, host calls are all that can.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a run may take, also on a busy machine: one that takes longer is found by who watches this process.
+const DEADLINE: Duration = Duration::from_secs(3600);
 /// Looks through its whole memory for what somebody left there.
-const CANARY: &str = r#"(module (memory 32) (func (export "_start") (local $at i32)
+const CANARY: &str = r#"(module (memory 8) (func (export "_start") (local $at i32)
     (loop $next
         (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
         (local.set $at (i32.add (local.get $at) (i32.const 512)))
-        (br_if $next (i32.lt_u (local.get $at) (i32.const 2097152))))
-    (memory.fill (i32.const 0) (i32.const 0xa5) (i32.const 2097152))))"#;
+        (br_if $next (i32.lt_u (local.get $at) (i32.const 524288))))
+    (memory.fill (i32.const 0) (i32.const 0xa5) (i32.const 524288))))"#;
 
 /// What became of the inputs.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -120,7 +120,17 @@ impl Judge {
     }
 
     fn try_judge(&mut self, number: u64, bytes: &[u8]) -> Result<(), String> {
-        let Some(compiled) = self.compile(&self.native.engine, bytes)? else { return Ok(()) };
+        let compiled = match self.compile(&self.native.engine, bytes)? {
+            Ok(compiled) => compiled,
+            Err(Reason::Compile) => {
+                self.tally.over_limit += 1;
+                return Ok(());
+            }
+            Err(_invalid) => {
+                self.tally.refused += 1;
+                return Ok(());
+            }
+        };
         let program = match self.native.load(&compiled) {
             Ok(program) => program,
             Err(LoadError::Unusable { .. }) => {
@@ -156,7 +166,8 @@ impl Judge {
     }
 
     fn interpret(&mut self, bytes: &[u8], native: &Seen) -> Result<(), String> {
-        let compiled = self.compile(&self.pulley.engine, bytes)?.ok_or("it compiles for one engine only")?;
+        let compiled = self.compile(&self.pulley.engine, bytes)?;
+        let compiled = compiled.map_err(|_refused| "it compiles for one engine only")?;
         let program = self.pulley.load(&compiled).map_err(|error| format!("not loaded by the interpreter: {error}"))?;
         let pulley = self.pulley.run(&program);
         self.tally.interpreted += 1;
@@ -164,16 +175,16 @@ impl Judge {
     }
 
     /// On a stack as large as the worker's.
-    fn compile(&self, engine: &Engine, bytes: &[u8]) -> Result<Option<Compiled>, String> {
+    fn compile(&self, engine: &Engine, bytes: &[u8]) -> Result<Result<Compiled, Reason>, String> {
         let compiled = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().stack_size(COMPILE_STACK_BYTES);
             thread.spawn_scoped(scope, || compile(engine, bytes)).unwrap().join()
         });
         match compiled {
-            Ok(Ok(compiled)) => Ok(Some(compiled)),
+            Ok(Ok(compiled)) => Ok(Ok(compiled)),
             Ok(Err(error)) => match error.reason() {
                 _ if error.to_string().is_empty() => Err("a refusal without a word".to_owned()),
-                Reason::InvalidModule | Reason::Compile => Ok(None),
+                reason @ (Reason::InvalidModule | Reason::Compile) => Ok(Err(reason)),
                 reason => Err(format!("refused for the reason {reason}")),
             },
             Err(panic) => {

@@ -15,6 +15,7 @@
 mod input;
 mod judge;
 mod random;
+mod task;
 
 use std::fs;
 use std::io::Read;
@@ -26,8 +27,10 @@ use std::time::{Duration, Instant};
 use input::Inputs;
 use judge::{Judge, Tally};
 
-/// How long one input may take, everything included.
+/// CPU time that one input may take, everything included.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long it may take on a machine that has other things to do.
+const LONG_PATIENCE: Duration = Duration::from_secs(1200);
 /// How often the child is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
 /// Bytes of data the child may have: a compiler that wants more is a matter of the worker's limits.
@@ -184,16 +187,26 @@ fn read_note(note: &Path) -> u64 {
 
 /// Waits for the child; says whether it had to be killed for staying on one input.
 fn watch(child: &mut Child, note: &Path) -> bool {
-    let (mut at, mut since) = (read_note(note), Instant::now());
+    let (mut at, mut since, mut used) = (read_note(note), Instant::now(), Duration::ZERO);
     while child.try_wait().unwrap().is_none() {
         std::thread::sleep(GLANCE);
         let now = read_note(note);
         if now != at {
-            (at, since) = (now, Instant::now());
-        } else if since.elapsed() > PATIENCE {
+            (at, since, used) = (now, Instant::now(), cpu_time(child));
+        } else if cpu_time(child).saturating_sub(used) > PATIENCE || since.elapsed() > LONG_PATIENCE {
             child.kill().unwrap();
             return true;
         }
     }
     false
+}
+
+/// CPU time of the child, from fields 14 and 15 of its `stat`.
+fn cpu_time(child: &Child) -> Duration {
+    /// What Linux has on every machine, whatever its clock does.
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
 }
