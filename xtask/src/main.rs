@@ -3,6 +3,7 @@
 mod bench;
 mod setup;
 mod steps;
+mod thorough;
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ Examples:
   cargo xtask demo                        build, then show a cluster with two frameworks
   cargo xtask demo --input docs --keep    over your own text files; the cluster stays up
   cargo xtask test                        all that continuous integration checks
+  cargo xtask test --all                  and what takes long: an emulated aarch64, fuzzing, many simulated clusters
+  cargo xtask fuzz intake --for 1h        strange modules through the whole way into a runner
   CI=true cargo xtask test                the same, refusing to change a Cargo.lock
   cargo xtask bench throughput            tasks per second through the whole cluster, beside its peers
   cargo xtask tidy                        only the rules about the source itself";
@@ -39,13 +42,25 @@ enum Task {
         args: Vec<String>,
     },
     /// Install what is missing, then format, lints, tests and documentation; stops at the first failure
-    #[command(after_help = "Example:\n  cargo xtask test\n\nCI=true adds --locked. CARGO_TARGET_DIR is honoured.")]
-    Test,
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --all\n\nCI=true adds --locked. CARGO_TARGET_DIR is honoured."
+    )]
+    Test {
+        /// Also what takes long and needs more tools: an emulated aarch64, a minute of fuzzing, many simulated clusters
+        #[arg(long)]
+        all: bool,
+    },
+    /// Feed a part of the system with strange input
+    Fuzz(thorough::FuzzArgs),
     /// Measure: launches, throughput, latency, overhead, isolation, density; each beside its reference
     Bench(bench::BenchArgs),
     /// Install the Rust targets and components the build needs, where they are missing
-    #[command(after_help = "Example:\n  cargo xtask setup")]
-    Setup,
+    #[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --all")]
+    Setup {
+        /// Also what `test --all` needs: a Rust target, and on Debian the packages of a cross compiler and an emulator
+        #[arg(long)]
+        all: bool,
+    },
     /// Check the source against the rules of the house: dependency arrows, budgets, headers, banned words
     #[command(after_help = "Example:\n  cargo xtask tidy")]
     Tidy,
@@ -56,12 +71,14 @@ fn main() -> Result<()> {
     let cargo = Cargo::from_env(root()?)?;
     match cli.task {
         Task::Demo { args } => demo(&cargo, &args),
-        Task::Test => {
-            steps::run("setup", || setup::install_missing(&cargo))?;
-            steps::run_all(steps::test_plan(&cargo))
+        Task::Test { all } => {
+            steps::run("setup", || setup::install(&cargo, all))?;
+            steps::run_all(steps::test_plan(&cargo))?;
+            if all { thorough::run(&cargo) } else { Ok(()) }
         }
+        Task::Fuzz(args) => thorough::fuzz(&cargo, &args),
         Task::Bench(args) => bench::run(&cargo, &args),
-        Task::Setup => setup::install_missing(&cargo),
+        Task::Setup { all } => setup::install(&cargo, all),
         Task::Tidy => steps::run_all(vec![steps::tidy(&cargo)]),
     }
 }

@@ -35,6 +35,12 @@ fn args_of(name: &str) -> &'static [&'static str] {
 
 fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == "--list") {
+        for sample in holm_test_programs::ALL {
+            println!("{0}.p1={1}\n{0}.p2={2}", sample.name, sample.p1, sample.p2);
+        }
+        return;
+    }
     let mut kind = EngineKind::of_this_machine();
     if args.first().is_some_and(|arg| arg == "--engine") {
         kind = args[1].parse().unwrap();
@@ -73,6 +79,8 @@ fn run(engine: &Engine, queue: &Queue, name: &str, wasm: &[u8], files: &Path) ->
         },
         seed: Some(7),
         preopens: vec![preopen],
+        network: Arc::default(),
+        service: None,
     };
     let (sender, ended) = sync_channel(1);
     let written = Arc::default();

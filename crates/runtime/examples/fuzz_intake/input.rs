@@ -32,11 +32,7 @@ impl Inputs {
         let parse = |text: &&str| wat::parse_str(text).unwrap();
         let samples = holm_test_programs::ALL.iter();
         let samples = samples.flat_map(|sample| [sample.p1_bytes().unwrap(), sample.p2_bytes().unwrap()]);
-        Inputs {
-            seed,
-            corpus: CORPUS.iter().map(parse).collect(),
-            samples: samples.collect(),
-        }
+        Inputs { seed, corpus: CORPUS.iter().map(parse).collect(), samples: samples.collect() }
     }
 
     /// Input `number`, always the same.

@@ -182,7 +182,26 @@ const CALLS: &[(&str, &str)] = &[
 /// A module that calls the host in any order with descriptors, pointers and sizes at and beyond every edge.
 pub(crate) fn caller(random: &mut Random) -> Vec<u8> {
     const NUMBERS: [i64; 20] = [
-        0, 1, 2, 3, 4, 7, 8, 16, 47, 64, 4096, 65_528, 65_535, 65_536, 65_537, 0x7fff_ffff, -1, -8, 0x2000_0000, 1_000_000_000,
+        0,
+        1,
+        2,
+        3,
+        4,
+        7,
+        8,
+        16,
+        47,
+        64,
+        4096,
+        65_528,
+        65_535,
+        65_536,
+        65_537,
+        0x7fff_ffff,
+        -1,
+        -8,
+        0x2000_0000,
+        1_000_000_000,
     ];
     let mut text = String::from("(module");
     for (at, (name, kinds)) in CALLS.iter().enumerate() {
