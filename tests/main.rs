@@ -6,6 +6,7 @@ mod harness;
 
 mod blobs;
 mod caches;
+mod compiling;
 mod frameworks;
 mod hostile;
 mod logs;

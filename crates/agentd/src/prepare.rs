@@ -321,3 +321,6 @@ fn place(blob: &Path, path: &Path) -> std::io::Result<()> {
 fn text(path: &Path) -> Arc<str> {
     path.to_string_lossy().into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,19 @@
 //! Exit codes: 0 for success, 1 for failure, 2 for a wrong command line. `holm run` ends with its task's own exit code; see
 //! [`commands::run()`].
 
+#![cfg_attr(not(feature = "full"), allow(dead_code, reason = "the agent alone takes fewer kinds of values and tokens"))]
+
 mod args;
+#[cfg(feature = "full")]
 mod cluster;
 mod commands;
+#[cfg(feature = "full")]
 mod connection;
 mod logging;
+#[cfg(feature = "full")]
 mod output;
 mod signals;
+mod stdio;
 mod token;
 mod values;
 
@@ -33,7 +39,7 @@ fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("holm: error: {}", output::chain(&error));
+            eprintln!("holm: error: {}", stdio::chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -41,7 +47,12 @@ fn main() -> ExitCode {
 
 /// Daemons log what they do; other commands say what they have to say on their own.
 fn is_daemon(command: &Command) -> bool {
-    matches!(command, Command::Master(_) | Command::Agent(_) | Command::Runner(_))
+    match command {
+        #[cfg(feature = "full")]
+        Command::Master(_) => true,
+        Command::Agent(_) | Command::Runner(_) => true,
+        _ => false,
+    }
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {

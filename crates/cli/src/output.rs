@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::time::Duration;
 
 use holm_model::{Quantity, Resources};
@@ -11,22 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::Format;
-
-/// An error with its causes in one line; what a cause repeats is said once.
-pub(crate) fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
-}
+pub(crate) use crate::stdio::print;
 
 /// Text from elsewhere without what would move the cursor or worse: control characters become `?`, line ends stay.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
@@ -95,15 +80,6 @@ pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string(value).map_err(io::Error::other)?;
     text.push('\n');
     print(&text)
-}
-
-/// Prints to stdout. A reader that has gone is no error: it has read what it wanted.
-pub(crate) fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
 }
 
 /// Resources for programs: bytes and numbers, ranges as pairs, sets as lists.
@@ -222,12 +198,6 @@ pub(crate) fn time_json(unix_micros: u64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn causes_are_said_once() {
-        let error = anyhow::anyhow!("disk full").context("cannot write: disk full").context("push failed");
-        assert_eq!(chain(&error), "push failed: cannot write: disk full");
-    }
 
     #[test]
     fn names_from_elsewhere_cannot_move_the_cursor() {

@@ -1,23 +1,35 @@
 //! The command line: one file per group of commands.
 
+#[cfg(feature = "full")]
 mod cluster;
 mod daemons;
+#[cfg(feature = "full")]
 mod framework;
+#[cfg(feature = "full")]
 mod network;
+#[cfg(feature = "full")]
 mod reads;
+#[cfg(feature = "full")]
 mod run;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "full")]
 pub(crate) use cluster::{DemoArgs, UpArgs};
-pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, MasterArgs, Profile, RunnerArgs};
+#[cfg(feature = "full")]
+pub(crate) use daemons::MasterArgs;
+pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, Profile, RunnerArgs};
+#[cfg(feature = "full")]
 pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
+#[cfg(feature = "full")]
 pub(crate) use network::PortArg;
+#[cfg(feature = "full")]
 pub(crate) use reads::{
     BlobArgs, BlobCommand, CopyArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs, PsArgs,
 };
+#[cfg(feature = "full")]
 pub(crate) use run::{DirectoryArg, RunArgs};
 
 const ABOUT: &str = "A cluster manager whose tasks are WebAssembly";
@@ -45,7 +57,8 @@ fn command() -> clap::Command {
     let command = Cli::command();
     let Some(master) = command.get_arguments().find(|arg| arg.get_id() == "master") else { return command };
     let hidden = master.clone().hide(true);
-    WITHOUT_MASTER.iter().fold(command, |command, name| {
+    let names = WITHOUT_MASTER.iter().filter(|name| command.find_subcommand(name).is_some());
+    names.fold(command.clone(), |command, name| {
         let hidden = hidden.clone();
         command.mut_subcommand(name, move |subcommand| subcommand.arg(hidden))
     })
@@ -114,39 +127,54 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a local cluster until ctrl-C
+    #[cfg(feature = "full")]
     Up(UpArgs),
     /// Show what a cluster does: a word count and a picture, at the same time
+    #[cfg(feature = "full")]
     Demo(DemoArgs),
     /// Run a Wasm program as a task, or as an array of tasks
+    #[cfg(feature = "full")]
     Run(RunArgs),
     /// List tasks
+    #[cfg(feature = "full")]
     Ps(PsArgs),
     /// Show what tasks wrote
+    #[cfg(feature = "full")]
     Logs(LogsArgs),
     /// Stop a task
+    #[cfg(feature = "full")]
     Kill(KillArgs),
     /// List files of a task's sandbox
+    #[cfg(feature = "full")]
     Ls(ListArgs),
     /// Copy a file out of a task's sandbox
+    #[cfg(feature = "full")]
     Cp(CopyArgs),
     /// Push, list and remove blobs
+    #[cfg(feature = "full")]
     Blob(BlobArgs),
     /// Run a scheduler, or end a framework
     #[command(
         after_help = "Examples:\n  holm framework run scheduler.wasm --role analytics\n  holm framework ls --all"
     )]
+    #[cfg(feature = "full")]
     Framework(FrameworkArgs),
     /// List agents
     #[command(after_help = "Examples:\n  holm agents\n  holm agents --output json | jq .")]
+    #[cfg(feature = "full")]
     Agents(PlainArgs),
     /// List frameworks
+    #[cfg(feature = "full")]
     Frameworks(FrameworksArgs),
     /// List roles and their shares
     #[command(after_help = "Examples:\n  holm roles\n  holm roles --output json | jq .")]
+    #[cfg(feature = "full")]
     Roles(PlainArgs),
     /// List offers that are out
+    #[cfg(feature = "full")]
     Offers(OffersArgs),
     /// Run a master
+    #[cfg(feature = "full")]
     Master(MasterArgs),
     /// Run an agent
     Agent(AgentArgs),

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use holm_agentd::{CompileLimits, WorkerOptions, compile_worker_main};
 
 use crate::args::CompileWorkerArgs;
-use crate::output;
+use crate::stdio;
 
 /// Compiles. The verdict is the answer, so a refusal is no failure of this process.
 pub(crate) fn run(args: &CompileWorkerArgs) -> ExitCode {
     let limits = CompileLimits { memory_bytes: args.memory, cpu: args.cpu, native_bytes: args.native };
     let options = WorkerOptions { engine: args.engine.into(), metering: args.metering.into(), limits };
     let verdict = compile_worker_main(&args.input, &args.output, options);
-    match output::print(&format!("{}\n", verdict.to_line())) {
+    match stdio::print(&format!("{}\n", verdict.to_line())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

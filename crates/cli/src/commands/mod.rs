@@ -1,38 +1,63 @@
 //! One module per command.
 
 mod agent;
+#[cfg(feature = "full")]
 mod blob;
 pub(crate) mod compile_worker;
+#[cfg(feature = "full")]
 mod cp;
+#[cfg(feature = "full")]
 mod demo;
+#[cfg(feature = "full")]
 mod framework;
+#[cfg(feature = "full")]
 mod kill;
+#[cfg(feature = "full")]
 mod lists;
+#[cfg(feature = "full")]
 mod logs;
+#[cfg(feature = "full")]
 mod ls;
+#[cfg(feature = "full")]
 mod master;
+#[cfg(feature = "full")]
 mod ps;
+#[cfg(feature = "full")]
 pub(crate) mod run;
 pub(crate) mod runner;
+#[cfg(feature = "full")]
 mod runs;
+#[cfg(feature = "full")]
 mod up;
 
 use std::process::ExitCode;
 
-use crate::args::{Command, FrameworkCommand, Global};
+#[cfg(feature = "full")]
+use crate::args::FrameworkCommand;
+use crate::args::{Command, Global};
 
 /// Runs a command that needs no process of its own kind.
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        #[cfg(feature = "full")]
         Command::Up(args) => up::run(args).await,
+        #[cfg(feature = "full")]
         Command::Demo(args) => demo::run(args).await,
+        #[cfg(feature = "full")]
         Command::Run(args) => run::run(global, args).await,
+        #[cfg(feature = "full")]
         Command::Ps(args) => done(ps::run(global, args).await),
+        #[cfg(feature = "full")]
         Command::Logs(args) => done(logs::run(global, args).await),
+        #[cfg(feature = "full")]
         Command::Kill(args) => done(kill::run(global, args).await),
+        #[cfg(feature = "full")]
         Command::Ls(args) => done(ls::run(global, args).await),
+        #[cfg(feature = "full")]
         Command::Cp(args) => done(cp::run(global, args).await),
+        #[cfg(feature = "full")]
         Command::Blob(args) => done(blob::run(global, args.command).await),
+        #[cfg(feature = "full")]
         Command::Framework(args) => match args.command {
             FrameworkCommand::Run(args) => framework::run(global, args).await,
             FrameworkCommand::Ls(args) => done(lists::frameworks(global, args).await),
@@ -40,10 +65,15 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Exi
                 done(framework::teardown(global, framework, output.output).await)
             }
         },
+        #[cfg(feature = "full")]
         Command::Agents(args) => done(lists::agents(global, args.output.output).await),
+        #[cfg(feature = "full")]
         Command::Frameworks(args) => done(lists::frameworks(global, args).await),
+        #[cfg(feature = "full")]
         Command::Roles(args) => done(lists::roles(global, args.output.output).await),
+        #[cfg(feature = "full")]
         Command::Offers(args) => done(lists::offers(global, args).await),
+        #[cfg(feature = "full")]
         Command::Master(args) => done(master::run(global, args).await),
         Command::Agent(args) => done(agent::run(global, args).await),
         Command::Runner(_) | Command::CompileWorker(_) => unreachable!("dispatched before a runtime is started"),

@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn refusal(line: &[&str]) -> String {
-        Draft::new(&args(line)).err().map(|error| output::chain(&error)).unwrap_or_default()
+        Draft::new(&args(line)).err().map(|error| crate::stdio::chain(&error)).unwrap_or_default()
     }
 
     #[test]
