@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use crate::harness::{Cluster, p1, p2, wait_for};
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "agent_id",
     "cpu_seconds",
     "exit_code",
     "fuel",
     "message",
+    "peak_disk_bytes",
     "peak_memory_bytes",
     "queued_ms",
     "reason",

@@ -14,6 +14,8 @@ pub(crate) mod p1;
 pub(crate) mod p2;
 mod sandbox;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::books::DiskRefusal;
 pub use self::ledger::{Disk, DiskError};

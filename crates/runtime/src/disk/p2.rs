@@ -21,8 +21,8 @@ use crate::run::State;
 
 /// Upstream's file system together with the ledgers.
 pub(crate) struct SandboxView<'a> {
-    upstream: WasiFilesystemCtxView<'a>,
-    sandbox: &'a mut Sandbox,
+    pub(super) upstream: WasiFilesystemCtxView<'a>,
+    pub(super) sandbox: &'a mut Sandbox,
 }
 
 struct SandboxedFiles;

@@ -47,6 +47,34 @@ fn a_refused_growth_is_the_reason_of_the_trap_it_leads_to() {
 }
 
 #[test]
+fn several_memories_have_one_limit() {
+    let guest = r#"(module (memory (export "memory") 1) (memory 1)
+        (func (export "_start")
+            (loop $again
+                (br_if $again (i32.and
+                    (i32.ne (memory.grow 0 (i32.const 1)) (i32.const -1))
+                    (i32.ne (memory.grow 1 (i32.const 1)) (i32.const -1)))))
+            unreachable))"#;
+    let status = run(guest, limited(|limits| limits.memory_bytes = 1 << 20)).status();
+    assert_eq!((status.reason, status.usage.peak_memory), (Some(Reason::MemoryLimit), 1 << 20), "{}", status.message);
+}
+
+#[test]
+fn a_growth_that_no_memory_can_have_lets_nobody_exceed_the_limit() {
+    let guest = core(
+        r#"(func (export "_start")
+            (loop $again
+                (drop (memory.grow (i32.const 65537)))
+                (br_if $again (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+            unreachable)"#,
+    );
+    let done = run(&guest, limited(|limits| limits.memory_bytes = 1 << 20));
+    assert_eq!(done.status().reason, Some(Reason::MemoryLimit), "{}", done.message());
+    assert_eq!(done.end.peak_memory, 1 << 20);
+    assert!(done.message().starts_with("asked for 1114112 bytes of memory in all; the limit mem is 1048576"));
+}
+
+#[test]
 fn a_refused_growth_shows_in_the_exit_code_it_leads_to() {
     let guest = core(
         r#"(func (export "_start")
