@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -246,6 +247,8 @@ impl Cluster {
         let own = self.dir.path().join(format!("agent-{number}")).display().to_string();
         let allow = self.dir.path().join("shared");
         fs::create_dir_all(&allow).unwrap();
+        // Runners are not of this user.
+        fs::set_permissions(&allow, fs::Permissions::from_mode(0o777)).unwrap();
         let allow = format!("{}:rw", allow.display());
         let spec = [
             "agent",

@@ -7,6 +7,7 @@ mod harness;
 mod blobs;
 mod caches;
 mod compiling;
+mod confinement;
 mod disk;
 mod frameworks;
 mod hostile;

@@ -47,6 +47,9 @@ fn a_program_gets_its_arguments_environment_files_and_directories() {
     assert_eq!(answer.stdout, "some words\n");
 
     cluster.dir.file("shared/data/inner.txt", "inside");
+    // Runners are not of this user.
+    let writable = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(cluster.dir.path().join("shared/data"), writable).unwrap();
     let shared = format!("{}::data", cluster.dir.path().join("shared/data").display());
     let answer = cluster.holm(&["run", p1("read-file"), "--dir", &shared, "--", "data/inner.txt"]).expect(0);
     assert_eq!(answer.stdout, "inside");

@@ -55,6 +55,8 @@ pub struct WorkView<'a> {
     pub role: &'a Role,
     /// What.
     pub launch: &'a Launch,
+    /// The runners that may have it.
+    pub scope: RunnerScope,
     /// The runner that has it, while it has live tasks.
     pub runner: Option<RunnerId>,
     /// Tasks that are not over.
@@ -202,7 +204,8 @@ impl Agent {
     pub(crate) fn view(&self, id: WorkId) -> Option<WorkView<'_>> {
         let work = self.durable.works.get(&id)?;
         let (framework, role, launch) = (work.framework, &work.role, &work.launch);
-        Some(WorkView { work: id, framework, role, launch, runner: work.runner(), live: work.live })
+        let scope = RunnerScope::of(self.options.info.isolation, id, work);
+        Some(WorkView { work: id, framework, role, launch, scope, runner: work.runner(), live: work.live })
     }
 
     /// The launch a task id names; the position is none when it names a whole array.
@@ -252,7 +255,8 @@ impl Agent {
             return self.prepared(id, Ok(Prepared::default()), now);
         }
         let (framework, launch) = (work.framework, work.launch.clone());
-        self.out.push(AgentEffect::Prepare { work: id, framework, launch });
+        let scope = RunnerScope::of(self.options.info.isolation, id, work);
+        self.out.push(AgentEffect::Prepare { work: id, framework, scope, launch });
     }
 
     /// This framework's works, in the order of launch.

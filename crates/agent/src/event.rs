@@ -132,6 +132,8 @@ pub enum AgentEffect {
         work: WorkId,
         /// Whose.
         framework: FrameworkId,
+        /// The runners that may get it.
+        scope: RunnerScope,
         /// What.
         launch: Launch,
     },

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holm_model::{FrameworkId, Isolation, RunnerId, TaskState, TaskStatus, Time, WorkId};
+use holm_model::{
+    FrameworkId, Isolation, ResourceName, RunnerId, TaskKind, TaskSpec, TaskState, TaskStatus, Time, WorkId,
+};
 
 use crate::agent::Agent;
 use crate::launching::NewEntry;
@@ -28,13 +30,17 @@ impl RunnerScope {
             Isolation::Framework => (Some(work.framework), None),
             Isolation::Agent => (None, None),
         };
-        RunnerScope { framework, work: only, network: false }
+        RunnerScope { framework, work: only, network: wants_network(&work.launch.spec) }
     }
 
     /// Whether a launch of `framework` belongs here, whatever it wants of the network.
     pub(crate) fn admits(&self, framework: FrameworkId, id: WorkId) -> bool {
         self.framework.is_none_or(|own| own == framework) && self.work.is_none_or(|only| only == id)
     }
+}
+
+fn wants_network(spec: &TaskSpec) -> bool {
+    !spec.network.is_empty() || spec.kind == TaskKind::Service
 }
 
 /// The launches on a runner and how many of its places each may take.
@@ -219,6 +225,17 @@ impl Agent {
         if freed && let Some(entry) = self.durable.runners.get(&runner) {
             self.waiting.freed.insert(entry.scope);
         }
+    }
+
+    /// How much of the CPU the tasks on each runner are entitled to, in thousandths of a core.
+    pub fn entitled_cpus(&self) -> impl Iterator<Item = (RunnerId, u64)> + '_ {
+        self.slots.iter().map(|(runner, slot)| {
+            let cpus = slot.load.works.iter().filter_map(|(id, slots)| {
+                let shape = &self.durable.works.get(id)?.launch.spec.resources;
+                Some(shape.scalar(&ResourceName::Cpus).0.saturating_mul(u64::from(*slots)))
+            });
+            (*runner, cpus.sum())
+        })
     }
 
     /// What waits for want of runners says so, once: a full agent is no failure.

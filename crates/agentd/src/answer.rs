@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::log::{LaunchName, Record, RecordKind, Tail};
 use crate::runner::log_dir;
-use crate::runners::SHARED;
 use crate::sandbox;
+use crate::tenants;
 
 /// Bytes read from one log before the next has its turn.
 const READ_BYTES: usize = 1 << 20;
@@ -187,7 +187,8 @@ impl Answerer {
             return Err(Stop::Error(NOT_FOUND, format!("task {task} has not run on this agent")));
         };
         let position = name.tasks.position_of(task.index).unwrap_or(0);
-        sandbox::directory_of(&self.places.works, *work, position).ok_or_else(|| {
+        let tenants = tenants::candidates(&self.places.works, framework, *work);
+        tenants.iter().find_map(|tenant| sandbox::directory_of(tenant, *work, position)).ok_or_else(|| {
             let message =
                 format!("task {task} has no directory: it asked for no disk and has no input files, or they are gone");
             Stop::Error(FAILED_PRECONDITION, message)
@@ -217,7 +218,7 @@ struct LogQuery {
 
 impl LogQuery {
     fn new(runners: &Path, framework: FrameworkId, task: Option<TaskId>) -> LogQuery {
-        let dirs = [runners.join(framework.to_string()), runners.join(SHARED)];
+        let dirs = [runners.join(framework.to_string()), runners.join(tenants::SHARED)];
         LogQuery { framework, dirs, task, tails: HashMap::new(), names: RefCell::default(), ended: BTreeSet::new() }
     }
 

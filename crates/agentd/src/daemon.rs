@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, SessionId};
+use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, RunnerScope, SessionId};
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
-    AgentInfo, Amount, Attributes, Capabilities, FrameworkId, Isolation, Launch, Metering, NetPattern, ResourceName,
-    Resources, TaskState, ToAgent, ToMaster, ToRunner, WorkId,
+    AgentInfo, Amount, Attributes, Capabilities, ConfinementLayer, FrameworkId, Isolation, Launch, Metering,
+    NetPattern, ResourceName, Resources, TaskState, ToAgent, ToMaster, ToRunner, WorkId,
 };
 use holm_proto::agent;
-use holm_runtime::{Allocation, CompileLimits, Engine, EngineError, EngineKind};
+use holm_runtime::{Allocation, CompileLimits, Engine, EngineError, EngineKind, slot_ceiling};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -22,18 +22,20 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::answer::{Answerer, IsLive, Places};
 use crate::bulk::{self, Attachment, MasterBlobs};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::confining::{ConfinementOptions, Confining, Grounds, GroupLimits, RequiredError};
 use crate::control::{self, ControlEvent, Masters, Stream};
 use crate::grants::{AllowError, AllowedDirectories};
 use crate::machine::{boot_clock, boot_id, default_reserve, detect_resources, hostname};
 use crate::native::{NativeCache, WorkerCommand};
 use crate::network::AgentNetwork;
 use crate::overhead;
-use crate::prepare::{Caches, NativeCaches, Preparer};
+use crate::prepare::{Caches, NativeCaches, Preparer, Sandboxes};
 use crate::pressure::DiskPressure;
 use crate::process::raise_open_files;
 use crate::runners::{RunnerCommand, Runners, runner_dir};
 use crate::sandbox::{self, Keeping};
 use crate::seats::Seats;
+use crate::tenants;
 
 /// Events that wait for the loop; beyond, their senders wait.
 const EVENTS: usize = 1024;
@@ -45,6 +47,8 @@ const QUESTIONS: usize = 64;
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often it is measured what memory and disk are left.
 const MEASURE: Duration = Duration::from_secs(2);
+/// How often the weights of runners follow their tasks.
+const WEIGH: Duration = Duration::from_secs(1);
 /// How long runners may take to end when the agent is to leave nothing behind.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Largest blob an agent takes.
@@ -77,6 +81,12 @@ pub struct Options {
     pub threads: usize,
     /// Most tasks in a runner; zero for as many as the machine allows.
     pub max_tasks: usize,
+    /// Most runners at a time.
+    pub max_runners: usize,
+    /// Which tasks share a runner.
+    pub isolation: Isolation,
+    /// How runners and compile workers are held back.
+    pub confinement: ConfinementOptions,
     /// Bytes of output kept by each runner.
     pub log_bytes: u64,
     /// Bytes of blobs kept, and of native code.
@@ -140,6 +150,9 @@ pub enum AgentError {
     /// The Wasm engine cannot be built.
     #[error("the Wasm engine cannot be built")]
     Engine(#[from] EngineError),
+    /// What the operator insists on is missing.
+    #[error(transparent)]
+    Confinement(#[from] RequiredError),
     /// There is nothing to connect to.
     #[error("no master address is given")]
     NoMaster,
@@ -178,6 +191,7 @@ struct Daemon {
     core: Agent,
     checkpoint: Checkpoint,
     runners: Runners,
+    confining: Arc<Confining>,
     stream: Option<Stream>,
     preparer: Arc<Preparer<MasterBlobs>>,
     preparing: HashMap<WorkId, AbortHandle>,
@@ -204,11 +218,18 @@ impl Daemon {
     fn start(options: &Options) -> Result<Daemon, AgentError> {
         let dir = DataDir::open(&options.dir, "agent", options.adopt)?;
         let (checkpoint, found) = Checkpoint::open(&dir.below("checkpoint")?)?;
-        let info = describe_agent(options, dir.path());
+        let mut info = describe_agent(options, dir.path());
+        let runner_command = runner_command(options, &info.resources);
+        let limits = GroupLimits::of(&info.resources, runner_command.threads);
+        let confining = Arc::new(Confining::new(&options.confinement, dir.path(), limits)?);
+        info.confinement = confining.report();
+        tell_confinement(&info.confinement);
         tracing::info!(resources = %info.resources, dir = %dir.path().display(), "agent starts");
         let core_options = AgentOptions {
             records_lost: found.damaged,
             reserve_bytes: Some(reserve_of(options)),
+            runner_slots: u32::try_from(runner_command.max_tasks).unwrap_or(u32::MAX),
+            max_runners: options.max_runners,
             ..AgentOptions::new(info.clone(), boot_id())
         };
         let core = Agent::recover(found.records, core_options, boot_clock());
@@ -231,15 +252,20 @@ impl Daemon {
             tokio::spawn(bulk::run(attachments, connection_sender, answerer)).abort_handle(),
         ];
         let source = MasterBlobs::new(connection, masters);
-        let preparer = Arc::new(preparer(options, &info.resources, &dir, source)?);
+        let allowed = AllowedDirectories::new(&options.allow)?;
+        let grounds = Grounds { native: dir.below("native")?, works: dir.below("works")?, allowed: allowed.prefixes() };
+        grounds.check(confining.group());
         let Amount(cpus) = info.resources.scalar(&ResourceName::Cpus);
         let seats = Seats::open(dir.path().join("cpu-shares"), cpus).map_err(AgentError::CpuTable)?;
-        let runners = Runners::new(runner_command(options, &info.resources), seats, &places()?.runners, events.clone());
+        let preparer = Arc::new(preparer(options, &info.resources, &dir, (allowed, &confining), source)?);
+        let confined = (confining.clone(), grounds);
+        let runners = Runners::new(runner_command, seats, &places()?.runners, confined, events.clone());
         let inbox = Inbox { events: inbox_events, control: control_inbox, questions };
         Ok(Daemon {
             core,
             checkpoint,
             runners,
+            confining,
             stream: None,
             preparer,
             preparing: HashMap::new(),
@@ -265,6 +291,7 @@ impl Daemon {
         let (mut events, mut control) = (Vec::new(), Vec::new());
         let mut measure = tokio::time::interval(MEASURE);
         measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut weigh = tokio::time::interval(WEIGH);
         loop {
             let wake = self.core.next_wake().map(|at| at.since(boot_clock()));
             tokio::select! {
@@ -276,6 +303,7 @@ impl Daemon {
                     self.measure();
                     self.sweep();
                 }
+                _tick = weigh.tick(), if self.confining.has_groups() => self.confining.weigh(self.core.entitled_cpus()),
             }
             control.drain(..).for_each(|event| self.take_control(event));
             events.drain(..).for_each(|event| self.take(event));
@@ -373,7 +401,7 @@ impl Daemon {
                     stream.refused();
                 }
             }
-            AgentEffect::Prepare { work, framework, launch } => self.prepare(work, framework, launch),
+            AgentEffect::Prepare { work, framework, scope, launch } => self.prepare(work, (framework, scope), launch),
             AgentEffect::Abandon { work } => {
                 if let Some(task) = self.preparing.remove(&work) {
                     task.abort();
@@ -394,7 +422,11 @@ impl Daemon {
                     self.runners.stop(runner, scope, grace);
                 }
             }
-            AgentEffect::Cleanup { work, framework: _ } => sandbox::retire(&self.places.works, work),
+            AgentEffect::Cleanup { work, framework } => {
+                for tenant in tenants::candidates(&self.places.works, framework, work) {
+                    sandbox::retire(&tenant, work);
+                }
+            }
         }
         Ok(())
     }
@@ -414,12 +446,12 @@ impl Daemon {
         }
     }
 
-    fn prepare(&mut self, work: WorkId, framework: FrameworkId, launch: Launch) {
+    fn prepare(&mut self, work: WorkId, (framework, scope): (FrameworkId, RunnerScope), launch: Launch) {
         let (preparer, events) = (self.preparer.clone(), self.events.clone());
         let task = tokio::spawn(async move {
             // With a full inbox the loop has more urgent things to do than to tell people why they wait.
             let waits = |message| drop(events.try_send(AgentEvent::Delayed { work, message }));
-            let result = preparer.prepare(work, framework, &launch, &waits).await;
+            let result = preparer.prepare(work, (framework, &scope), &launch, &waits).await;
             let result = result.map_err(|error| PrepareError {
                 state: TaskState::Failed,
                 reason: error.reason,
@@ -479,11 +511,15 @@ impl Daemon {
         let running: HashSet<PathBuf> =
             self.core.runners().map(|(runner, scope)| runner_dir(&dir, &scope, runner)).collect();
         let keeping = self.keeping;
+        // A launch that is being prepared may be about to use its tenant's directory.
+        let tenants = self.core.works().map(|work| work.scope).chain(self.core.runners().map(|(_, scope)| scope));
+        let in_use: HashSet<PathBuf> = tenants.map(|scope| tenants::directory(&works, &scope)).collect();
         self.sweeping = Some(tokio::task::spawn_blocking(move || {
             let is_full = || pressure.is_on(&works);
             let sandboxes = sandbox::sweep(&works, keeping, |work| known.contains(&work), is_full);
             let logs = sandbox::sweep_runners(&dir, keeping, |path| running.contains(path), is_full);
-            for result in [sandboxes, logs] {
+            let empty = tenants::sweep(&works, &in_use).map(|()| 0);
+            for result in [sandboxes, logs, empty] {
                 match result {
                     Ok(0) => {}
                     Ok(removed) => tracing::info!(removed, "old sandboxes or logs were removed"),
@@ -525,6 +561,8 @@ impl Daemon {
             self.runners.stop(*runner, *scope, STOP_GRACE);
         }
         self.runners.all_ended().await;
+        runners.iter().for_each(|(runner, _)| self.confining.forget(*runner));
+        self.confining.dismiss();
     }
 }
 
@@ -542,7 +580,7 @@ fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
         capabilities: Capabilities::from([AgentInfo::TASK_GROUPS.into(), AgentInfo::EXECUTORS.into()]),
         version: env!("CARGO_PKG_VERSION").into(),
         confinement: Vec::new(),
-        isolation: Isolation::default(),
+        isolation: options.isolation,
     }
 }
 
@@ -550,10 +588,12 @@ fn preparer(
     options: &Options,
     resources: &Resources,
     dir: &DataDir,
+    (allowed, confining): (AllowedDirectories, &Confining),
     source: MasterBlobs,
 ) -> Result<Preparer<MasterBlobs>, AgentError> {
     let engine = Engine::of_kind(options.engine, Allocation::OnDemand)?;
-    let native = NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker_command(options));
+    let native =
+        NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker_command(options, confining));
     let blobs = Arc::new(BlobStore::open(&dir.below("blobs")?, MAX_BLOB_BYTES)?);
     let uncounted = engine.metered(Metering::Epochs)?;
     let mut uncounted_worker = worker_command(options);
@@ -563,13 +603,13 @@ fn preparer(
         uncounted: NativeCache::new(&dir.below("native-epochs")?, uncounted.compatibility_key(), uncounted_worker),
     };
     let caches = Caches { blobs, native, max_bytes: options.cache_bytes };
-    let allowed = AllowedDirectories::new(&options.allow)?;
     let (net, address) = (options.allow_net.clone(), options.task_address);
     let network = AgentNetwork::new(net, &options.masters, resources, address);
-    Ok(Preparer::new(caches, options.compile.workers, allowed, network, &dir.below("works")?, source))
+    let sandboxes = Sandboxes { works: dir.below("works")?, group: confining.group() };
+    Ok(Preparer::new(caches, options.compile.workers, allowed, network, sandboxes, source))
 }
 
-fn worker_command(options: &Options) -> WorkerCommand {
+fn worker_command(options: &Options, confining: &Confining) -> WorkerCommand {
     let CompileOptions { workers, limits, wall } = options.compile;
     let CompileLimits { memory_bytes, cpu, native_bytes } = limits;
     let settings = [
@@ -577,6 +617,7 @@ fn worker_command(options: &Options) -> WorkerCommand {
         ("--memory", memory_bytes.to_string()),
         ("--cpu", format!("{}s", cpu.as_secs().max(1))),
         ("--native", native_bytes.to_string()),
+        ("--confine", confining.compiler().to_text()),
     ];
     let mut args = vec!["compile-worker".to_owned()];
     args.extend(settings.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
@@ -587,13 +628,24 @@ fn worker_command(options: &Options) -> WorkerCommand {
 fn runner_command(options: &Options, resources: &Resources) -> RunnerCommand {
     let cpus = resources.scalar(&ResourceName::Cpus).0.div_ceil(1000);
     let threads = if options.threads == 0 { usize::try_from(cpus).unwrap_or(1).max(1) } else { options.threads };
+    let ceiling = usize::try_from(slot_ceiling()).unwrap_or(usize::MAX);
+    let max_tasks = if options.max_tasks == 0 { ceiling } else { options.max_tasks.min(ceiling) };
     RunnerCommand {
         program: options.program.clone(),
         threads,
-        max_tasks: options.max_tasks,
+        max_tasks,
         log_bytes: options.log_bytes,
         engine: options.engine,
         pooled: options.pooled,
+    }
+}
+
+fn tell_confinement(layers: &[ConfinementLayer]) {
+    for ConfinementLayer { name, active, detail } in layers {
+        match active {
+            true => tracing::info!(layer = %name, %detail, "runners are confined"),
+            false => tracing::warn!(layer = %name, reason = %detail, "runners lack a layer of confinement"),
+        }
     }
 }
 

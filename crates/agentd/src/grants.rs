@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holm_model::{DirectoryGrant, PreparedDirectory};
+use holm_runtime::OpenPaths;
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 
 /// The prefixes an operator allowed; none unless told.
@@ -76,19 +77,24 @@ impl AllowedDirectories {
         })
     }
 
+    /// The prefixes, and whether tasks may be granted writing below them.
+    pub(crate) fn prefixes(&self) -> Vec<(PathBuf, bool)> {
+        self.0.iter().map(|allowed| (allowed.prefix.clone(), allowed.writable)).collect()
+    }
+
     fn list(&self) -> String {
         let names: Vec<_> = self.0.iter().map(|allowed| allowed.prefix.display().to_string()).collect();
         if names.is_empty() { "it allowed none".to_owned() } else { names.join(", ") }
     }
 }
 
-/// Opens a granted directory such that no link on the way leads out of its prefix, whatever changes meanwhile.
+/// Opens a granted directory, by way of what the process holds open, such that no link on the way leads out of its prefix, whatever changes meanwhile.
 ///
 /// # Errors
 /// When it does not exist, is not a directory, or leaves the prefix.
-pub(crate) fn open_below(directory: &PreparedDirectory) -> std::io::Result<OwnedFd> {
+pub(crate) fn open_below(directory: &PreparedDirectory, paths: &OpenPaths) -> std::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let prefix = open(&*directory.prefix, flags | OFlags::PATH, Mode::empty())?;
+    let prefix = open(paths.resolve(Path::new(&*directory.prefix)), flags | OFlags::PATH, Mode::empty())?;
     let below = if directory.below.is_empty() { "." } else { &*directory.below };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     Ok(openat2(&prefix, below, flags | OFlags::RDONLY, Mode::empty(), resolve)?)
@@ -116,7 +122,7 @@ mod tests {
         std::fs::create_dir_all(root.join("inside")).unwrap();
         let allowed = AllowedDirectories::new(&[root.join("in").display().to_string()]).unwrap();
         let prepared = allowed.grant(&grant(&root.join("in/deep"), false)).unwrap();
-        open_below(&prepared).unwrap();
+        open_below(&prepared, &OpenPaths::default()).unwrap();
         assert!(matches!(allowed.grant(&grant(&root.join("inside"), false)), Err(GrantError::NotAllowed(..))));
         assert!(matches!(allowed.grant(&grant(&root.join("in"), true)), Err(GrantError::ReadOnly(..))));
         let writable = AllowedDirectories::new(&[format!("{}:rw", root.join("in").display())]).unwrap();
@@ -134,7 +140,7 @@ mod tests {
         let allowed = AllowedDirectories::new(&[root.join("in").display().to_string()]).unwrap();
         for link in ["in/absolute", "in/relative"] {
             let prepared = allowed.grant(&grant(&root.join(link), false)).unwrap();
-            assert!(open_below(&prepared).is_err(), "{link} led out");
+            assert!(open_below(&prepared, &OpenPaths::default()).is_err(), "{link} led out");
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use holm_agent::RunnerScope;
 use holm_datadir::{BlobStore, digest_of_file};
 use holm_model::{Digest, FrameworkId, Launch, Metering, Prepared, Reason, ResourceName, TaskKind, WorkId};
 use holm_runtime::ModuleKind;
@@ -16,6 +17,7 @@ use crate::grants::AllowedDirectories;
 use crate::native::{self, CompileError, NativeCache};
 use crate::network::AgentNetwork;
 use crate::remove::remove_tree;
+use crate::tenants;
 use crate::turns::Turns;
 
 /// Why a launch cannot run here.
@@ -76,7 +78,7 @@ pub(crate) struct Preparer<F> {
     uncounted_flights: Flights,
     allowed: AllowedDirectories,
     network: AgentNetwork,
-    works: PathBuf,
+    sandboxes: Sandboxes,
     max_cache_bytes: u64,
     source: F,
     // Arc<Mutex>: the gate of one digest, shared by those who wait for the same fetch or compilation. The outer lock is
@@ -96,14 +98,23 @@ pub(crate) struct Caches {
     pub(crate) max_bytes: u64,
 }
 
+/// Where sandboxes go, and who works in them.
+#[derive(Clone, Debug)]
+pub(crate) struct Sandboxes {
+    /// A directory for each tenant, with its sandboxes.
+    pub(crate) works: PathBuf,
+    /// The group of runners that are not of the agent's user.
+    pub(crate) group: Option<u32>,
+}
+
 impl<F: Fetch + 'static> Preparer<F> {
-    /// A preparer that keeps sandboxes below `works` and compiles with so many workers.
+    /// A preparer that lays out sandboxes and compiles with so many workers.
     pub(crate) fn new(
         caches: Caches,
         workers: usize,
         allowed: AllowedDirectories,
         network: AgentNetwork,
-        works: &Path,
+        sandboxes: Sandboxes,
         source: F,
     ) -> Preparer<F> {
         let Caches { blobs, native, max_bytes: max_cache_bytes } = caches;
@@ -116,7 +127,7 @@ impl<F: Fetch + 'static> Preparer<F> {
             uncounted_flights: Flights::default(),
             allowed,
             network,
-            works: works.to_owned(),
+            sandboxes,
             max_cache_bytes,
             source,
             gates,
@@ -131,7 +142,7 @@ impl<F: Fetch + 'static> Preparer<F> {
     pub(crate) async fn prepare(
         self: &Arc<Self>,
         work: WorkId,
-        framework: FrameworkId,
+        (framework, scope): (FrameworkId, &RunnerScope),
         launch: &Launch,
         waits: &(impl Fn(Arc<str>) + Sync),
     ) -> Result<Prepared, PrepareError> {
@@ -142,19 +153,23 @@ impl<F: Fetch + 'static> Preparer<F> {
         let network = network.map_err(|error| PrepareError::new(Reason::NotAllowed, error.to_string()))?;
         let program = self.native_code(spec.module, spec.metering, framework, waits).await?;
         check_kind(spec.kind, native::kind_of(&program))?;
-        let sandbox = self.works.join(work.to_string());
+        let tenant = tenants::directory(&self.sandboxes.works, scope);
+        let sandbox = tenant.join(work.to_string());
         let failed = |error| PrepareError::new(Reason::Sandbox, format!("the sandbox cannot be made: {error}"));
         clear(&sandbox).map_err(failed)?;
+        let wants_disk = spec.resources.scalar(&ResourceName::Disk).0 > 0;
+        if wants_disk || !spec.files.is_empty() {
+            tenants::make_passable(&tenant).and_then(|()| tenants::make_passable(&sandbox)).map_err(failed)?;
+        }
         for file in &spec.files {
             // Linked at once: the cache may give up a blob while the next is fetched.
             let blob = self.blob(file.digest).await?;
-            place(&blob, &sandbox.join(INPUTS).join(&*file.path)).map_err(failed)?;
+            self.sandboxes.place(&blob, &sandbox.join(INPUTS).join(&*file.path)).map_err(failed)?;
         }
         let inputs = (!spec.files.is_empty()).then(|| text(&sandbox.join(INPUTS)));
-        let wants_disk = spec.resources.scalar(&ResourceName::Disk).0 > 0;
         let scratch = wants_disk.then(|| sandbox.join("scratch"));
         if let Some(scratch) = &scratch {
-            make(scratch).map_err(failed)?;
+            self.sandboxes.make_scratch(scratch).map_err(failed)?;
         }
         let scratch = scratch.as_deref().map(text);
         Ok(Prepared { program: text(&program), inputs, scratch, directories, network })
@@ -308,14 +323,30 @@ fn clear(sandbox: &Path) -> std::io::Result<()> {
     if sandbox.symlink_metadata().is_ok() { remove_tree(sandbox) } else { Ok(()) }
 }
 
+/// Makes the directories of input files. Runners may pass and list them, and change nothing.
 fn make(path: &Path) -> std::io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
-/// Puts a blob at a path of a sandbox, as a link where the file system allows.
-fn place(blob: &Path, path: &Path) -> std::io::Result<()> {
-    make(path.parent().unwrap_or(path))?;
-    fs::hard_link(blob, path).or_else(|_other_file_system| fs::copy(blob, path).map(|_bytes| ()))
+impl Sandboxes {
+    /// Makes the directory in which a runner makes those of its tasks.
+    fn make_scratch(&self, path: &Path) -> std::io::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(path)?;
+        let Some(group) = self.group else { return Ok(()) };
+        std::os::unix::fs::chown(path, None, Some(group))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o770))
+    }
+
+    /// Puts a blob at a path of a sandbox, read-only; as a link where the file system allows and where runners are not of
+    /// the agent's user, who could change the blob itself through it.
+    fn place(&self, blob: &Path, path: &Path) -> std::io::Result<()> {
+        make(path.parent().unwrap_or(path))?;
+        let linked = self.group.is_some() && fs::hard_link(blob, path).is_ok();
+        if !linked {
+            fs::copy(blob, path)?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o444))
+    }
 }
 
 fn text(path: &Path) -> Arc<str> {

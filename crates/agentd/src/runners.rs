@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::confining::{Confining, Grounds};
 use crate::link::{read_messages, short_path, write_messages};
 use crate::process::{ProcessHandle, ProcessIdentity};
 use crate::seats::Seats;
+use crate::tenants;
 
 /// Messages to one runner that wait to be written; beyond, its connection is closed and made anew.
 const OUTBOX: usize = 4096;
@@ -47,6 +50,8 @@ pub(crate) struct Runners {
     command: RunnerCommand,
     seats: Seats,
     dir: PathBuf,
+    confining: Arc<Confining>,
+    grounds: Grounds,
     events: mpsc::Sender<AgentEvent>,
     known: HashMap<RunnerId, Known>,
 }
@@ -58,31 +63,34 @@ struct Known {
     process: Arc<ProcessHandle>,
 }
 
-/// Below the directory of runners and that of sandboxes: what belongs to every framework.
-pub(crate) const SHARED: &str = "shared";
-
 /// The directory of a runner.
 pub(crate) fn runner_dir(runners: &Path, scope: &RunnerScope, runner: RunnerId) -> PathBuf {
-    let tenant = scope.framework.map_or_else(|| SHARED.to_owned(), |framework| framework.to_string());
+    let tenant = scope.framework.map_or_else(|| tenants::SHARED.to_owned(), |framework| framework.to_string());
     runners.join(tenant).join(runner.to_string())
 }
 
 impl Runners {
-    /// Runners below `dir`, which exists; what happens to them goes to `events`.
-    pub(crate) fn new(command: RunnerCommand, seats: Seats, dir: &Path, events: mpsc::Sender<AgentEvent>) -> Runners {
-        Runners { command, seats, dir: dir.to_owned(), events, known: HashMap::new() }
+    /// Runners below `dir`, which exists, confined to their part of `grounds`; what happens to them goes to `events`.
+    pub(crate) fn new(
+        command: RunnerCommand,
+        seats: Seats,
+        dir: &Path,
+        (confining, grounds): (Arc<Confining>, Grounds),
+        events: mpsc::Sender<AgentEvent>,
+    ) -> Runners {
+        Runners { command, seats, dir: dir.to_owned(), confining, grounds, events, known: HashMap::new() }
     }
 
     /// Starts a runner. It belongs to no group or session of the agent, so that it outlives it.
     pub(crate) fn start(&mut self, runner: RunnerId, scope: RunnerScope) {
         let dir = runner_dir(&self.dir, &scope, runner);
-        match self.spawn(&dir, runner) {
+        match self.spawn(&dir, runner, &scope) {
             Ok(process) => self.follow(runner, dir, process.into()),
             Err(error) => self.exited(runner, format!("its process cannot be started: {error}")),
         }
     }
 
-    fn spawn(&mut self, dir: &Path, runner: RunnerId) -> io::Result<ProcessHandle> {
+    fn spawn(&mut self, dir: &Path, runner: RunnerId, scope: &RunnerScope) -> io::Result<ProcessHandle> {
         // A directory of that name can only be left from a life of the agent that nobody remembers.
         match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -100,6 +108,8 @@ impl Runners {
         if let Some(seat) = self.seats.assign(runner, dir)? {
             command.arg("--cpu-table").arg(self.seats.table()).arg("--cpu-seat").arg(seat.to_string());
         }
+        let plan = self.confining.runner(runner, scope, dir, &self.grounds)?;
+        command.arg("--confine").arg(plan.to_text());
         // Nothing of the agent's environment reaches the process that runs guests.
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "HOLM_LOG"));
         command.current_dir(dir).process_group(0);
@@ -110,7 +120,12 @@ impl Runners {
             child.start_kill()?;
         }
         // Reaped here while the agent lives; by init afterwards.
-        tokio::spawn(async move { child.wait().await });
+        tokio::spawn(async move {
+            let end = child.wait().await.ok().and_then(|status| status.signal());
+            if end == Some(rustix::process::Signal::SYS.as_raw()) {
+                tracing::error!(%runner, "a runner was ended by a forbidden system call: somebody may have taken it over");
+            }
+        });
         process
     }
 
@@ -192,6 +207,7 @@ impl Runners {
         if let Some(known) = self.known.remove(&runner) {
             known.link.abort();
         }
+        self.confining.forget(runner);
     }
 
     /// The processes of the runners that are there.
@@ -301,8 +317,16 @@ async fn talk(
 
 /// The end of what a runner wrote to stderr, to explain its death.
 fn last_words(dir: &Path) -> String {
-    const MOST: usize = 500;
-    let text = fs::read(dir.join("stderr")).unwrap_or_default();
-    let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(MOST)..]).trim().to_owned();
+    const MOST: u64 = 500;
+    // The file may have any size: whoever has taken over the runner can write to it.
+    let tail = || -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(dir.join("stderr"))?;
+        let length = file.metadata()?.len();
+        file.seek(io::SeekFrom::Start(length.saturating_sub(MOST)))?;
+        let mut bytes = Vec::new();
+        file.take(MOST).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let tail = String::from_utf8_lossy(&tail().unwrap_or_default()).trim().to_owned();
     if tail.is_empty() { "its process ended".to_owned() } else { format!("its process ended: {tail}") }
 }

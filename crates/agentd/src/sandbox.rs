@@ -1,6 +1,6 @@
 //! Sandbox directories: which task's they are, what is in them, and when they go.
 //!
-//! `works/work-N` exists only when a launch has input files or asked for disk. It stays readable for a while after the
+//! `work-N` below its tenant's directory exists only when a launch has input files or asked for disk. It stays readable for a while after the
 //! agent's core has forgotten the launch, so that its files can still be fetched.
 
 use std::ffi::OsStr;
@@ -14,6 +14,7 @@ use holm_model::WorkId;
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, open, openat2};
 
 use crate::remove::remove_tree;
+use crate::tenants;
 
 /// Most directories of ended runners kept.
 const MAX_ENDED_RUNNERS: usize = 500;
@@ -33,12 +34,14 @@ pub(crate) struct Entry {
 pub(crate) fn directory_of(works: &Path, work: WorkId, position: u32) -> Option<PathBuf> {
     let sandbox = works.join(work.to_string());
     let scratch = sandbox.join("scratch").join(position.to_string());
-    [scratch, sandbox.join("inputs")].into_iter().find(|path| path.is_dir())
+    // Not a link: a runner that was taken over may have put one in its place.
+    let is_directory = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    [scratch, sandbox.join("inputs")].into_iter().find(is_directory)
 }
 
 /// Opens `path` below `root`, refusing links that lead out.
 fn open_in(root: &Path, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
-    let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let path = path.trim_start_matches('/');
     let path = if path.is_empty() { "." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -84,7 +87,7 @@ pub(crate) struct Keeping {
     pub(crate) log_bytes: u64,
 }
 
-/// Removes sandboxes of launches that `is_known` no longer knows: those last changed longer ago than they are kept, and
+/// Removes sandboxes below `works`, of all tenants, of launches that `is_known` no longer knows: those last changed longer ago than they are kept, and
 /// while `is_full` says so also the others, the oldest first. Returns how many went.
 pub(crate) fn sweep(
     works: &Path,
@@ -93,11 +96,13 @@ pub(crate) fn sweep(
     is_full: impl Fn() -> bool,
 ) -> io::Result<usize> {
     let mut ended = Vec::new();
-    for entry in fs::read_dir(works)? {
-        let entry = entry?;
-        let Some(work) = work_of(&entry.file_name()) else { continue };
-        if !is_known(work) {
-            ended.push((entry.metadata()?.modified()?, entry.path()));
+    for tenant in tenants::all(works)? {
+        for entry in fs::read_dir(tenant)? {
+            let entry = entry?;
+            let Some(work) = work_of(&entry.file_name()) else { continue };
+            if !is_known(work) {
+                ended.push((entry.metadata()?.modified()?, entry.path()));
+            }
         }
     }
     ended.sort();
@@ -213,16 +218,16 @@ mod tests {
     fn sandboxes(ages: &[(u64, u32)]) -> tempfile::TempDir {
         let works = tempfile::tempdir().unwrap();
         for (work, age) in ages {
-            let dir = works.path().join(format!("work-{work}/scratch/0"));
+            let dir = works.path().join(format!("tenant/work-{work}/scratch/0"));
             fs::create_dir_all(&dir).unwrap();
             let changed = std::time::SystemTime::now() - HOUR / 10 * *age;
-            fs::File::open(works.path().join(format!("work-{work}"))).unwrap().set_modified(changed).unwrap();
+            fs::File::open(works.path().join(format!("tenant/work-{work}"))).unwrap().set_modified(changed).unwrap();
         }
         works
     }
 
     fn are_there(works: &Path) -> Vec<u64> {
-        (1..10).filter(|work| directory_of(works, WorkId(*work), 0).is_some()).collect()
+        (1..10).filter(|work| directory_of(&works.join("tenant"), WorkId(*work), 0).is_some()).collect()
     }
 
     #[test]

@@ -59,6 +59,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         // These bring their own threads, or must not have any.
         Command::Runner(args) => commands::runner::run(args),
+        Command::RunnerProbe(args) => commands::runner_probe::run(&args),
         Command::CompileWorker(args) => Ok(commands::compile_worker::run(&args)),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -4,8 +4,8 @@
 //!
 //! 1. *Agent.* A blob arrives: [`inspect`] says whether it is a core module, a component, or nothing we run.
 //! 2. *Compile worker* (`holm compile-worker --input X --output Y`, one short-lived process per module):
-//!    [`compile_worker_main`] bounds its own process, validates, compiles, checks that every import is one we offer and
-//!    that there is an entry point, and renames the native code into place. Its [`Verdict`] is one line of JSON. The agent
+//!    [`compile_worker_main`] bounds its own process, gives up everything else ([`Confinement`]), validates, compiles, checks that
+//!    every import is one we offer and that there is an entry point, and writes the native code. Its [`Verdict`] is one line of JSON. The agent
 //!    caches the file under the module's digest and [`Engine::compatibility_key`]. A worker that dies without a verdict
 //!    is [`holm_model::Reason::Compile`].
 //! 3. *Runner process*, once: [`Engine::new`] (pooling allocator, fuel, epochs) and [`Queue::start`] with a tokio handle
@@ -38,6 +38,7 @@
 mod clock;
 mod command;
 mod compile;
+mod confine;
 mod disk;
 mod engine;
 mod executor;
@@ -67,6 +68,9 @@ mod worker_limits;
 pub use clock::{io_runtime, uncharged};
 pub use command::{Command, CommandLimits, CpuShare, HostDir, Observer, Preopen, Task};
 pub use compile::{CompileError, Compiled, compile};
+pub use confine::{
+    Attempt, ConfineError, Confinement, Finding, Layer, LayerError, OpenPaths, Purpose, RunAs, Tried, survey,
+};
 pub use disk::{Disk, DiskError, DiskLimits};
 pub use engine::{Allocation, Engine, EngineError, slot_ceiling};
 pub use executor::{ExecutedTask, ExecutedUpdate, KillAnswer};

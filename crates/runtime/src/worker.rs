@@ -2,19 +2,19 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use holm_model::{Metering, Reason};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Allocation, COMPILE_STACK_BYTES, CompileError, CompileLimits, Compiled, Engine, EngineKind, MAX_MODULE_BYTES,
-    ModuleKind, compile,
+    Allocation, COMPILE_STACK_BYTES, CompileError, CompileLimits, Compiled, Confinement, Engine, EngineKind,
+    MAX_MODULE_BYTES, ModuleKind, compile,
 };
 
 /// How a compile worker works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WorkerOptions {
     /// What native code is made for.
     pub engine: EngineKind,
@@ -22,6 +22,8 @@ pub struct WorkerOptions {
     pub metering: Metering,
     /// What it may use.
     pub limits: CompileLimits,
+    /// What it gives up before it reads the module.
+    pub confinement: Confinement,
 }
 
 /// What a compile worker says, as one line of JSON.
@@ -83,17 +85,42 @@ impl Verdict {
     }
 }
 
-/// Compiles the module in `input` and puts its native code at `output`, read-only, complete or not at all. It limits the
-/// process it runs in for good, so it is for a process of its own; whoever started that prints nothing else than
-/// [`Verdict::to_line`] and bounds its wall time.
-pub fn compile_worker_main(input: &Path, output: &Path, options: WorkerOptions) -> Verdict {
-    let limits = options.limits;
-    if let Err(error) = limits.apply() {
-        return Verdict::refused(Reason::Compile, &format!("compile worker cannot limit itself: {error}"));
+/// Compiles the module in `input` and puts its native code at `output`, read-only. Both are opened first; then the process
+/// limits and confines itself for good, so it must be one of its own, without threads. What is at `output` counts only after
+/// a verdict that is fine; whoever started the process removes it otherwise, prints nothing else than [`Verdict::to_line`]
+/// and bounds its wall time.
+pub fn compile_worker_main(input: &Path, output: &Path, options: &WorkerOptions) -> Verdict {
+    let verdict = compile_file(input, output, options);
+    if !verdict.ok {
+        // A confined process may not; an unconfined one leaves nothing behind.
+        let _ = std::fs::remove_file(output);
     }
-    let bytes = match read(input) {
+    verdict
+}
+
+fn compile_file(input: &Path, output: &Path, options: &WorkerOptions) -> Verdict {
+    let limits = options.limits;
+    let failed = |what: &str, error: &dyn std::error::Error| {
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        Verdict::refused(Reason::Compile, &format!("compile worker cannot {what}: {error}{source}"))
+    };
+    let module = match File::open(input) {
+        Ok(module) => module,
+        Err(error) => return failed("read", &error),
+    };
+    let mut target = match create(output) {
+        Ok(target) => target,
+        Err(error) => return failed("write", &error),
+    };
+    if let Err(error) = limits.apply() {
+        return failed("limit itself", &error);
+    }
+    if let Err(error) = options.confinement.open().and_then(|open| options.confinement.apply(&open)) {
+        return failed("confine itself", &error);
+    }
+    let bytes = match read(module) {
         Ok(bytes) => bytes,
-        Err(error) => return Verdict::refused(Reason::Compile, &format!("compile worker cannot read: {error}")),
+        Err(error) => return failed("read", &error),
     };
     let compiled = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(COMPILE_STACK_BYTES);
@@ -111,13 +138,13 @@ pub fn compile_worker_main(input: &Path, output: &Path, options: WorkerOptions) 
         let message = format!("native code has {native_bytes} bytes; the limit is {limit} (limit compile-output)");
         return Verdict::refused(Reason::Compile, &message);
     }
-    match write(output, &compiled.native) {
+    match target.write_all(&compiled.native) {
         Ok(()) => Verdict { ok: true, kind: Some(compiled.kind), native_bytes, reason: None, message: None },
-        Err(error) => Verdict::refused(Reason::Compile, &format!("compile worker cannot write: {error}")),
+        Err(error) => failed("write", &error),
     }
 }
 
-fn compile_bytes(bytes: &[u8], options: WorkerOptions) -> Result<Compiled, Verdict> {
+fn compile_bytes(bytes: &[u8], options: &WorkerOptions) -> Result<Compiled, Verdict> {
     let engine = Engine::of_kind(options.engine, Allocation::OnDemand)
         .and_then(|engine| engine.metered(options.metering))
         .map_err(|error| Verdict::refused(Reason::Compile, &format!("compile worker has no engine: {error}")))?;
@@ -133,24 +160,20 @@ fn compile_bytes(bytes: &[u8], options: WorkerOptions) -> Result<Compiled, Verdi
 const OUT_OF_MEMORY: &str = "Cannot allocate memory";
 
 /// One byte more than allowed is enough for the intake to refuse it.
-fn read(input: &Path) -> std::io::Result<Vec<u8>> {
+fn read(module: File) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(input)?.take(MAX_MODULE_BYTES + 1).read_to_end(&mut bytes)?;
+    module.take(MAX_MODULE_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Writes beside the target and renames, so that nobody ever maps half a file.
-fn write(output: &Path, native: &[u8]) -> std::io::Result<()> {
-    let mut name = output.as_os_str().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = Path::new(&name);
-    let written = File::options().write(true).create_new(true).mode(0o400).open(temporary).and_then(|mut file| {
-        file.write_all(native)?;
-        std::fs::rename(temporary, output)
-    });
-    if written.is_err() {
-        // The target was not touched; a leftover would only take space.
-        let _ = std::fs::remove_file(temporary);
+/// Makes the file anew, to be read by every runner and changed by nobody.
+fn create(output: &Path) -> std::io::Result<File> {
+    if let Err(error) = std::fs::remove_file(output)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
     }
-    written
+    let file = File::options().write(true).create_new(true).open(output)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o444))?;
+    Ok(file)
 }

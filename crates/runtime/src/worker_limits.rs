@@ -59,6 +59,7 @@ impl CompileLimits {
 
     /// What the death of a worker without a verdict means for its module. `said` is what it wrote to stderr.
     pub fn explain(&self, status: ExitStatus, said: &str) -> String {
+        const SYS: i32 = rustix::process::Signal::SYS.as_raw();
         const XCPU: i32 = rustix::process::Signal::XCPU.as_raw();
         const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
         const KILL: i32 = rustix::process::Signal::KILL.as_raw();
@@ -75,6 +76,11 @@ impl CompileLimits {
             );
         }
         match status.signal() {
+            Some(SYS) => {
+                "the compile worker made a forbidden system call and was ended: the compiler was taken over, or \
+                          a library has changed"
+                    .to_owned()
+            }
             Some(XCPU) => format!(
                 "compilation took {cpu} s of CPU time and was not done; the limit is {cpu} s (limit compile-cpu)"
             ),

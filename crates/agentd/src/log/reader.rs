@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use holm_model::{BatchId, FrameworkId, TaskId, TaskRange, WorkId};
+use rustix::fs::OFlags;
 
 use super::{ENTRY_BYTES, Entry, RecordKind, data_file, index_file, segments};
 
@@ -154,8 +155,8 @@ impl Tail {
             Err(error) => return Err(error),
         };
         for number in present.into_iter().filter(|number| *number > self.last_segment) {
-            let open = File::open(data_file(&self.dir, number))
-                .and_then(|data| Ok((data, File::open(index_file(&self.dir, number))?)));
+            let open = open_segment(&data_file(&self.dir, number))
+                .and_then(|data| Ok((data, open_segment(&index_file(&self.dir, number))?)));
             match open {
                 Ok((data, index)) => {
                     self.open = Some(Segment { number, data, index, next_entry: 0 });
@@ -168,6 +169,16 @@ impl Tail {
         }
         Ok(false)
     }
+}
+
+/// Opens a file of a log. The directory is the runner's: if somebody has taken that over, what lies there may be a link to
+/// what only the agent may read, or a pipe that never ends.
+fn open_segment(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let regular = file.metadata()?.is_file();
+    if regular { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "not a file of a log")) }
 }
 
 fn later_exists(dir: &Path, number: u32) -> io::Result<bool> {

@@ -5,6 +5,7 @@
 //! to say goes out from here, after the output of the tasks that it is about.
 
 mod executed;
+mod footing;
 mod hub;
 mod network;
 mod output;
@@ -19,13 +20,14 @@ use std::time::Duration;
 use holm_agent::{Runner, RunnerEvent, RunnerOptions};
 use holm_model::{FromRunner, RunnerId, ToRunner, WorkId};
 use holm_runtime::{
-    Allocation, Disk, Engine, EngineError, EngineKind, Queue, QueueOptions, Seat, io_runtime, slot_ceiling,
+    Allocation, ConfineError, Confinement, Disk, Engine, EngineError, EngineKind, Queue, QueueOptions, io_runtime,
+    slot_ceiling,
 };
 use tokio::sync::mpsc;
 
 use crate::log::LogWriter;
 use crate::machine::boot_clock;
-use crate::process::{ProcessIdentity, raise_open_files};
+use footing::Footing;
 use hub::Shared;
 use output::SharedLog;
 use socket::{Agent, Listener};
@@ -66,6 +68,8 @@ pub struct Options {
     pub pooled: bool,
     /// The table through which the agent's runners share CPU time, and this one's seat.
     pub cpu_seat: Option<(PathBuf, usize)>,
+    /// What it gives up before it runs anything.
+    pub confinement: Confinement,
 }
 
 /// Why a runner could not start or go on.
@@ -74,6 +78,9 @@ pub enum RunnerError {
     /// The Wasm engine could not be built.
     #[error("the Wasm engine cannot be built")]
     Engine(#[from] EngineError),
+    /// It could not be confined as its agent wants it.
+    #[error("the runner cannot be confined")]
+    Confine(#[from] ConfineError),
     /// The runner's directory, socket or threads could not be made.
     #[error("runner directory {dir}: cannot {what}")]
     Io {
@@ -99,11 +106,11 @@ enum Happening {
 /// # Errors
 /// When it cannot start, or can no longer write its log.
 pub fn run(options: Options) -> Result<(), RunnerError> {
-    raise_open_files();
+    let footing = Footing::take(&options)?;
     let dir = options.dir.clone();
     let io = |what| move |source| RunnerError::Io { dir, what, source };
     let runtime = io_runtime(BLOCKING_THREADS).map_err(io("start its threads"))?;
-    let result = runtime.block_on(Shell::start(options, &runtime)?.run());
+    let result = runtime.block_on(Shell::start(options, footing, &runtime)?.run());
     // Blocking file calls of killed guests are not waited for.
     runtime.shutdown_background();
     result
@@ -118,31 +125,28 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(options: Options, runtime: &tokio::runtime::Runtime) -> Result<Shell, RunnerError> {
+    fn start(options: Options, footing: Footing, runtime: &tokio::runtime::Runtime) -> Result<Shell, RunnerError> {
         let dir = options.dir.clone();
         let io = |what| {
             let dir = dir.clone();
             move |source| RunnerError::Io { dir, what, source }
         };
         let ceiling = usize::try_from(slot_ceiling()).unwrap_or(usize::MAX);
-        let max_tasks = if options.max_tasks == 0 { ceiling } else { options.max_tasks.min(ceiling) };
+        let max_tasks = if options.max_tasks == 0 { ceiling } else { options.max_tasks };
         let tasks = u32::try_from(max_tasks).unwrap_or(u32::MAX);
         let allocation = if options.pooled { Allocation::Pooled { tasks } } else { Allocation::OnDemand };
         let engine = Engine::of_kind(options.engine, allocation)?;
         let queue = QueueOptions { threads: options.threads.max(1), max_tasks };
-        let seat = options.cpu_seat.as_ref().map(|(table, seat)| Seat::take(table, *seat)).transpose();
-        let seat = seat.map_err(io("take its seat at the table of CPU shares"))?;
+        let Footing { paths, listener, log, empty, seat } = footing;
         let queue = Queue::start_seated(&engine, queue, runtime.handle().clone(), seat);
         let queue = queue.map_err(io("start its run queue"))?;
         let _entered = runtime.enter();
         let (sender, happenings) = mpsc::channel(INBOX);
-        let log =
-            std::fs::create_dir_all(log_dir(&dir)).and_then(|()| LogWriter::open(&log_dir(&dir), options.log_bytes));
+        let log = LogWriter::open(&log, options.log_bytes);
         let log = SharedLog::new(log.map_err(io("open its log"))?);
-        let empty = empty_directory(&dir).map_err(io("make an empty directory"))?;
-        let tasks = Tasks::new(Guests { engine, queue, max_tasks }, sender.clone(), log.clone(), empty);
-        ProcessIdentity::of_this_process().write(&dir).map_err(io("write its identity"))?;
-        let listener = Listener::bind(&dir, sender).map_err(io("listen on its socket"))?;
+        let guests = Guests { engine, queue, max_tasks, paths };
+        let tasks = Tasks::new(guests, sender.clone(), log.clone(), empty);
+        let listener = Listener::new(listener, sender).map_err(io("listen on its socket"))?;
         runtime.spawn(listener.run());
         let core_options = RunnerOptions { recovery: options.recovery, ..RunnerOptions::new(options.runner) };
         let shared = Shared::new(Runner::new(core_options, boot_clock()), tasks);
@@ -239,13 +243,6 @@ async fn sleep(duration: Option<Duration>) {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
-}
-
-/// The directory that guests without files see as their root.
-fn empty_directory(dir: &Path) -> io::Result<std::os::fd::OwnedFd> {
-    let path = dir.join("empty");
-    std::fs::create_dir_all(&path)?;
-    Ok(std::fs::File::open(path)?.into())
 }
 
 /// The directory of a runner's output log.

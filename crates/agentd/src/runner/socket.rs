@@ -31,13 +31,22 @@ pub(super) struct Listener {
     happenings: mpsc::Sender<Happening>,
 }
 
+/// Listens on the socket of `dir`. The path is given relative to an open directory, since the address of a unix socket holds
+/// only about 100 bytes.
+pub(super) fn bind(dir: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let _ = std::fs::remove_file(socket_path(dir));
+    let listener = std::os::unix::net::UnixListener::bind(short_path(dir)?.path())?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 impl Listener {
-    /// Listens on the socket of `dir`. The path is given relative to an open directory, since the address of a unix
-    /// socket holds only about 100 bytes.
-    pub(super) fn bind(dir: &Path, happenings: mpsc::Sender<Happening>) -> io::Result<Listener> {
-        let _ = std::fs::remove_file(socket_path(dir));
-        let listener = UnixListener::bind(short_path(dir)?.path())?;
-        Ok(Listener { listener, happenings })
+    /// Accepts on a socket that listens.
+    pub(super) fn new(
+        listener: std::os::unix::net::UnixListener,
+        happenings: mpsc::Sender<Happening>,
+    ) -> io::Result<Listener> {
+        Ok(Listener { listener: UnixListener::from_std(listener)?, happenings })
     }
 
     pub(super) async fn run(self) {

@@ -11,7 +11,7 @@ use holm_agent::{Runner, RunnerEvent};
 use holm_model::{Amount, Launch, Metering, Prepared, Reason, ResourceName, TaskState, TaskStatus, WorkId};
 use holm_runtime::{
     Command, CommandLimits, CpuShare, Disk, DiskError, DiskLimits, Engine, EngineError, ExecutedUpdate, HostDir,
-    NetworkPolicy, Observer, Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle, uncharged,
+    NetworkPolicy, Observer, OpenPaths, Preopen, Program, Queue, SubmitError, Task, TaskEnd, TaskHandle, uncharged,
 };
 use tokio::sync::mpsc;
 
@@ -44,6 +44,8 @@ pub(super) struct Tasks {
     shared: Weak<Shared>,
     happenings: mpsc::Sender<Happening>,
     pub(super) log: SharedLog,
+    /// By way of which files are reached.
+    paths: OpenPaths,
     /// A directory with nothing in it.
     empty: Arc<OwnedFd>,
     programs: HashMap<Arc<str>, Program>,
@@ -60,6 +62,8 @@ pub(super) struct Guests {
     pub(super) engine: Engine,
     pub(super) queue: Queue,
     pub(super) max_tasks: usize,
+    /// By way of which it reaches files.
+    pub(super) paths: OpenPaths,
 }
 
 /// What the tasks of one launch share.
@@ -93,7 +97,7 @@ pub(super) enum Phase {
 impl Tasks {
     /// Directories are made on tokio's threads, which tell `happenings` of it.
     pub(super) fn new(guests: Guests, happenings: mpsc::Sender<Happening>, log: SharedLog, empty: OwnedFd) -> Tasks {
-        let Guests { engine, queue, max_tasks } = guests;
+        let Guests { engine, queue, max_tasks, paths } = guests;
         Tasks {
             engine,
             uncounted: None,
@@ -103,6 +107,7 @@ impl Tasks {
             shared: Weak::new(),
             happenings,
             log,
+            paths,
             empty: empty.into(),
             programs: HashMap::new(),
             works: HashMap::new(),
@@ -260,7 +265,7 @@ impl Tasks {
         };
         let program = self.program(prepared, launch.spec.metering)?;
         program.suits(launch.spec.kind).map_err(|error| failed(error.reason(), describe(&error)))?;
-        let open = |directory: &holm_model::PreparedDirectory| match open_below(directory) {
+        let open = |directory: &holm_model::PreparedDirectory| match open_below(directory, &self.paths) {
             Ok(fd) => Ok((Arc::new(fd), format!("/{}", directory.guest), directory.writable)),
             Err(error) => {
                 let path = Path::new(&*directory.prefix).join(&*directory.below);
@@ -272,7 +277,7 @@ impl Tasks {
         if let Err(error) = self.log.lock().launch(work, &name) {
             tracing::error!(%error, "the log cannot be written");
         }
-        let path = |text: &Option<Arc<str>>| text.as_deref().map(PathBuf::from);
+        let path = |text: &Option<Arc<str>>| text.as_deref().map(|text| self.paths.resolve(Path::new(text)));
         let (inputs, scratch) = (path(&prepared.inputs), path(&prepared.scratch));
         let empty = self.empty.clone();
         let spec = &launch.spec;
@@ -289,19 +294,19 @@ impl Tasks {
         if let Some(program) = self.programs.get(&prepared.program) {
             return Ok(program.clone());
         }
-        let path = Path::new(&*prepared.program);
+        let path = self.paths.resolve(Path::new(&*prepared.program));
         let failed = |reason, message: String| TaskStatus::because(TaskState::Failed, reason, message);
-        let Some(kind) = native::kind_of(path) else {
+        let Some(kind) = native::kind_of(&path) else {
             return Err(failed(Reason::RunnerError, format!("{} is not native code", path.display())));
         };
         let engine = self.engine_for(metering).map_err(|error| failed(Reason::RunnerError, describe(&error)))?;
         let key = engine.compatibility_key();
-        if !native::is_for(path, key) {
+        if !native::is_for(&path, key) {
             // The agent was replaced by one with another engine, and this runner is from before.
             let message = format!("native code {path:?} is not for the engine of this runner, {key}");
             return Err(failed(Reason::RunnerError, message));
         }
-        let loaded = Program::load(&engine, path, kind);
+        let loaded = Program::load(&engine, &path, kind);
         let program = loaded.map_err(|error| failed(error.reason(), describe(&error)))?;
         self.programs.insert(prepared.program.clone(), program.clone());
         Ok(program)

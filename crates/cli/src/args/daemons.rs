@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use holm_agentd::EngineKind;
-use holm_model::{NetPattern, ParseNetworkError, Resources};
+use holm_agentd::{Attempt, Confinement, EngineKind, Layer, RunnerUsers};
+use holm_model::{Isolation, NetPattern, ParseNetworkError, Resources};
 
 const MASTER_EXAMPLES: &str = "\
 Examples:
@@ -34,6 +34,8 @@ const AGENT_EXAMPLES: &str = "\
 Examples:
   holm agent --master 10.0.0.1:5050 --dir /var/lib/holm/agent
   holm agent --master 10.0.0.1:5050 --dir /var/lib/holm/agent --sandbox-keep 10m --disk-pressure 20GiB
+  holm agent --dir /var/lib/holm/agent --check
+  holm agent --master 10.0.0.1:5050 --dir /var/lib/holm/agent --isolation task --require-confinement all
   holm agent --master a:5050,b:5050 --dir /var/lib/holm/agent --attributes \"rack:a;disk:ssd\" \\
       --resources \"cpus:4;mem:8GiB;disk:20GiB;ports:[31000-32000];gpus:1\"
   holm agent --master a:5050 --dir /var/lib/holm/agent --allow-net '*:443' --allow-net 10.0.0.0/8:5432
@@ -96,9 +98,32 @@ pub(crate) struct AgentArgs {
     /// Threads that run guests, per framework [default: one per core offered]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) threads: usize,
-    /// Most tasks of one framework that run at a time [default: what the address space allows; edge: 64]
+    /// Most tasks in one runner process; the next go to another [default: what address space and maps allow; edge: 64]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) max_tasks: usize,
+    /// Most runner processes at a time; what needs one more waits
+    #[arg(long, value_name = "N", default_value_t = holm_agentd::MAX_RUNNERS, hide_short_help = true)]
+    pub(crate) max_runners: usize,
+    /// Which tasks share a process: none (task; an array counts as one), those of one framework, or all of the agent's
+    #[arg(long, value_name = "task|framework|agent", default_value = "framework")]
+    pub(crate) isolation: Isolation,
+    /// Users that runners become, one each: FIRST-LAST, one NAME or UID for all, or "same" for the agent's own [default:
+    /// 1879048192-1879113727 where the agent is root]
+    #[arg(long, value_name = "USERS", hide_short_help = true)]
+    pub(crate) runner_users: Option<RunnerUsers>,
+    /// Group of those users, which must be able to write where --allow says :rw [default: the number of the first user]
+    #[arg(long, value_name = "GROUP", hide_short_help = true, value_parser = holm_agentd::runner_group)]
+    pub(crate) runner_group: Option<u32>,
+    /// Refuse to start without these layers of confinement: a list of user, no-new-privs, capabilities, rlimits, landlock,
+    /// seccomp, cgroup; or all
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', hide_short_help = true)]
+    pub(crate) require_confinement: Vec<String>,
+    /// Leave out these layers of confinement, to find out which one is in the way
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', hide_short_help = true)]
+    pub(crate) without_confinement: Vec<Layer>,
+    /// Show how runners would be confined here, and end
+    #[arg(long)]
+    pub(crate) check: bool,
     /// How much output of tasks is kept, per framework [default: 256MiB; edge: 32MiB]
     #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
     pub(crate) log_size: Option<u64>,
@@ -185,6 +210,20 @@ pub(crate) struct RunnerArgs {
     /// Map the memory of tasks when it is needed
     #[arg(long)]
     pub(crate) on_demand: bool,
+    /// What to give up before running anything
+    #[arg(long, value_name = "PLAN", value_parser = Confinement::parse)]
+    pub(crate) confine: Option<Confinement>,
+}
+
+/// Arguments of `holm runner-probe`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunnerProbeArgs {
+    /// What to give up first, as a runner's
+    #[arg(long, value_name = "PLAN", value_parser = Confinement::parse)]
+    pub(crate) confine: Confinement,
+    /// What to try then, such as read:/etc/shadow or signal:1
+    #[arg(required = true)]
+    pub(crate) attempts: Vec<Attempt>,
 }
 
 /// Arguments of `holm compile-worker`.
@@ -211,4 +250,7 @@ pub(crate) struct CompileWorkerArgs {
     /// How tasks of the module are metered
     #[arg(long, value_enum, default_value_t = super::run::MeteringArg::FuelAndEpochs)]
     pub(crate) metering: super::run::MeteringArg,
+    /// What to give up before reading the module
+    #[arg(long, value_name = "PLAN", value_parser = Confinement::parse)]
+    pub(crate) confine: Option<Confinement>,
 }

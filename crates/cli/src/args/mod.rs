@@ -20,7 +20,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub(crate) use cluster::{DemoArgs, UpArgs};
 #[cfg(feature = "full")]
 pub(crate) use daemons::MasterArgs;
-pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, Profile, RunnerArgs};
+pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, Profile, RunnerArgs, RunnerProbeArgs};
 #[cfg(feature = "full")]
 pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
 #[cfg(feature = "full")]
@@ -181,6 +181,9 @@ pub(crate) enum Command {
     /// Run tasks of one framework (started by agents)
     #[command(hide = true)]
     Runner(RunnerArgs),
+    /// Try what somebody would who had taken over a runner (for tests)
+    #[command(hide = true)]
+    RunnerProbe(RunnerProbeArgs),
     /// Compile one module (started by agents)
     #[command(hide = true)]
     CompileWorker(CompileWorkerArgs),

@@ -1,15 +1,22 @@
 //! `holm agent`.
 
 use anyhow::{Context, bail};
-use holm_agentd::{CompileLimits, CompileOptions, EngineKind};
+use holm_agentd::{CompileLimits, CompileOptions, ConfinementOptions, EngineKind, Layer};
 use holm_model::Attributes;
 
 use crate::args::{AgentArgs, Global, Profile};
 use crate::signals::StopSignals;
+use crate::stdio;
 use crate::token;
 
 /// Runs an agent until it is told to stop.
 pub(crate) async fn run(global: &Global, args: AgentArgs) -> anyhow::Result<()> {
+    let confinement = confinement(&args)?;
+    if args.check {
+        let layers = holm_agentd::check_confinement(&confinement, &args.dir)?;
+        stdio::print(&holm_agentd::confinement_table(&layers))?;
+        return Ok(());
+    }
     let mut signals = StopSignals::listen()?;
     let compile = compile_options(&args);
     let defaults = Defaults::of(args.profile);
@@ -34,6 +41,9 @@ pub(crate) async fn run(global: &Global, args: AgentArgs) -> anyhow::Result<()> 
         reserve: args.reserve,
         sandbox_keep: args.sandbox_keep,
         disk_pressure: args.disk_pressure,
+        max_runners: args.max_runners,
+        isolation: args.isolation,
+        confinement,
         keep_runners: !args.end_tasks,
     };
     holm_agentd::run(options, async move { signals.next().await }).await?;
@@ -81,6 +91,19 @@ fn compile_options(args: &AgentArgs) -> CompileOptions {
     };
     let workers = args.compile_workers.unwrap_or(defaults.compile_workers);
     CompileOptions { workers, limits, wall: args.compile_time }
+}
+
+/// What the options say about confinement.
+fn confinement(args: &AgentArgs) -> anyhow::Result<ConfinementOptions> {
+    let required = match &args.require_confinement[..] {
+        [all] if all == "all" => Layer::ALL.to_vec(),
+        layers => layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?,
+    };
+    if let Some(layer) = args.without_confinement.iter().find(|layer| required.contains(layer)) {
+        bail!("layer {layer} is both required and left out");
+    }
+    let users = args.runner_users.unwrap_or_default();
+    Ok(ConfinementOptions { users, group: args.runner_group, required, without: args.without_confinement.clone() })
 }
 
 /// `name:value;name:value`.

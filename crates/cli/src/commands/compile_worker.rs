@@ -10,8 +10,9 @@ use crate::stdio;
 /// Compiles. The verdict is the answer, so a refusal is no failure of this process.
 pub(crate) fn run(args: &CompileWorkerArgs) -> ExitCode {
     let limits = CompileLimits { memory_bytes: args.memory, cpu: args.cpu, native_bytes: args.native };
-    let options = WorkerOptions { engine: args.engine.into(), metering: args.metering.into(), limits };
-    let verdict = compile_worker_main(&args.input, &args.output, options);
+    let confinement = args.confine.clone().unwrap_or_default();
+    let options = WorkerOptions { engine: args.engine.into(), metering: args.metering.into(), limits, confinement };
+    let verdict = compile_worker_main(&args.input, &args.output, &options);
     match stdio::print(&format!("{}\n", verdict.to_line())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -25,6 +25,7 @@ mod ps;
 #[cfg(feature = "full")]
 pub(crate) mod run;
 pub(crate) mod runner;
+pub(crate) mod runner_probe;
 #[cfg(feature = "full")]
 mod runs;
 #[cfg(feature = "full")]
@@ -76,7 +77,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Exi
         #[cfg(feature = "full")]
         Command::Master(args) => done(master::run(global, args).await),
         Command::Agent(args) => done(agent::run(global, args).await),
-        Command::Runner(_) | Command::CompileWorker(_) => unreachable!("dispatched before a runtime is started"),
+        Command::Runner(_) | Command::RunnerProbe(_) | Command::CompileWorker(_) => {
+            unreachable!("dispatched before a runtime is started")
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn run(args: RunnerArgs) -> anyhow::Result<ExitCode> {
         engine: args.engine.into(),
         pooled: !args.on_demand,
         cpu_seat: args.cpu_table.zip(args.cpu_seat),
+        confinement: args.confine.unwrap_or_default(),
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use holm_model::{Metering, Reason};
-use holm_runtime::{CompileLimits, EngineKind, ModuleKind, Program, Verdict, WorkerOptions, compile_worker_main};
+use holm_runtime::{
+    CompileLimits, Confinement, EngineKind, ModuleKind, Program, Verdict, WorkerOptions, compile_worker_main,
+};
 
 use crate::guests::hello;
 use crate::harness::{ENGINE, command, run_program};
@@ -23,8 +25,9 @@ fn child() {
     let limits: Vec<u64> = std::env::var(LIMITS).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
     let limits =
         CompileLimits { memory_bytes: limits[0], cpu: Duration::from_secs(limits[1]), native_bytes: limits[2] };
-    let options = WorkerOptions { engine: EngineKind::Native, metering: Metering::FuelAndEpochs, limits };
-    println!("\n{}", compile_worker_main(Path::new(&path(INPUT)), Path::new(&path(OUTPUT)), options).to_line());
+    let confinement = Confinement::default();
+    let options = WorkerOptions { engine: EngineKind::Native, metering: Metering::FuelAndEpochs, limits, confinement };
+    println!("\n{}", compile_worker_main(Path::new(&path(INPUT)), Path::new(&path(OUTPUT)), &options).to_line());
 }
 
 fn start(wasm: &[u8], output: &Path, limits: &CompileLimits) -> Output {
