@@ -596,7 +596,7 @@ fn preparer(
         NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker_command(options, confining));
     let blobs = Arc::new(BlobStore::open(&dir.below("blobs")?, MAX_BLOB_BYTES)?);
     let uncounted = engine.metered(Metering::Epochs)?;
-    let mut uncounted_worker = worker_command(options);
+    let mut uncounted_worker = worker_command(options, confining);
     uncounted_worker.args.extend(["--metering", "epochs"].map(str::to_owned));
     let native = NativeCaches {
         counted: native,
