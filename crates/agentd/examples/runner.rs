@@ -17,7 +17,7 @@ use holm_model::{
 };
 use holm_proto::framing;
 use holm_proto::runner::v1 as wire;
-use holm_runtime::{Allocation, Engine, EngineKind, ModuleKind, compile};
+use holm_runtime::{Allocation, Confinement, Engine, EngineKind, ModuleKind, compile};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -32,6 +32,7 @@ fn main() -> Result<(), Failure> {
         && role == "--as-runner"
     {
         return Ok(runner::run(runner::Options {
+            confinement: Confinement::default(),
             runner: RunnerId(1),
             dir: dir.into(),
             threads: threads.parse()?,

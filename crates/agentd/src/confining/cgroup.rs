@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use holm_model::{ResourceName, Resources, RunnerId};
 
@@ -13,6 +14,9 @@ const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// The cgroup below a delegated one in which the agent itself runs, in version 2: a group that has groups with limits below
 /// it holds no process.
 const AGENT: &str = "agent";
+
+/// How long a group without processes is left alone.
+const LEFT_OVER: Duration = Duration::from_secs(3600);
 
 /// What all runners of an agent together may take.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +87,7 @@ impl Cgroups {
         for (controller, group) in self.all() {
             self.limit(controller, &group, None)?;
             // Fails where a runner still is, as it should.
-            subgroups(&group).for_each(|left| drop(fs::remove_dir(left)));
+            subgroups(&group).filter(|left| is_old(left)).for_each(|left| drop(fs::remove_dir(left)));
         }
         Ok(())
     }
@@ -172,13 +176,22 @@ fn make_below(parent: &Path, group: &Path, limit: impl Fn() -> io::Result<()>) -
     }
 }
 
+/// Whether nothing has happened to a group for a while. A younger one may be a live agent's, which is about to put a runner
+/// into it.
+fn is_old(group: &Path) -> bool {
+    let changed = fs::metadata(group).and_then(|meta| meta.modified());
+    changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_OVER))
+}
+
 /// Removes groups of agents that have gone; one that holds processes stays.
 fn sweep(parent: &Path) {
     for group in
         subgroups(parent).filter(|group| group.file_name().is_some_and(|name| is_ours(&name.to_string_lossy())))
     {
-        subgroups(&group).for_each(|runner| drop(fs::remove_dir(runner)));
-        drop(fs::remove_dir(group));
+        subgroups(&group).filter(|runner| is_old(runner)).for_each(|runner| drop(fs::remove_dir(runner)));
+        if is_old(&group) {
+            drop(fs::remove_dir(group));
+        }
     }
 }
 

@@ -229,7 +229,7 @@ fn salt_of(dir: &Path) -> u64 {
 /// # Errors
 /// When a required layer is missing.
 pub fn check_confinement(options: &ConfinementOptions, dir: &Path) -> Result<Vec<ConfinementLayer>, RequiredError> {
-    let resources = crate::machine::detect_resources(dir);
+    let resources = crate::machine::detect_resources(dir, 0);
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_missing| dir.to_owned());
     let confining = Confining::new(options, &dir, GroupLimits::of(&resources, 1))?;
     let layers = confining.report();
