@@ -566,7 +566,12 @@ mod tests {
         let queue = Queue::start(&engine, QueueOptions { threads: 1, max_tasks: 1 }, tokio).unwrap();
         let (happenings, _none) = mpsc::channel(1);
         let empty = fs::File::open(dir.path()).unwrap().into();
-        let tasks = Tasks::new(Guests { engine, queue, max_tasks: 1 }, happenings, log.clone(), empty);
+        let tasks = Tasks::new(
+            Guests { engine, queue, max_tasks: 1, paths: OpenPaths::default() },
+            happenings,
+            log.clone(),
+            empty,
+        );
         let work = WorkId(7);
         let shared = Shared::new(core_with_a_task(work), tasks);
         let mut ear = Box::new(Ear { work, position: 0, log, shared: Arc::downgrade(&shared) });
