@@ -51,8 +51,9 @@ impl Rig {
         let caches = Caches { blobs, native, max_bytes: 1 << 30 };
         let allowed = AllowedDirectories::new(&[]).unwrap();
         let network = AgentNetwork::new(None, &[], &Resources::EMPTY, None);
+        let sandboxes = Sandboxes { works: below("works"), group: None };
         let known = Known((0..9).map(|module| vec![module]).collect());
-        let preparer = Arc::new(Preparer::new(caches, 2, allowed, network, &below("works"), known));
+        let preparer = Arc::new(Preparer::new(caches, 2, allowed, network, sandboxes, known));
         Rig { dir, preparer, said: Arc::default() }
     }
 
