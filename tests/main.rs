@@ -9,6 +9,7 @@ mod caches;
 mod compiling;
 mod confinement;
 mod disk;
+mod executors;
 mod frameworks;
 mod hostile;
 mod logs;

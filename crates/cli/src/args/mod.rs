@@ -6,6 +6,8 @@ mod daemons;
 #[cfg(feature = "full")]
 mod framework;
 #[cfg(feature = "full")]
+mod group;
+#[cfg(feature = "full")]
 mod network;
 #[cfg(feature = "full")]
 mod reads;
@@ -23,6 +25,8 @@ pub(crate) use daemons::MasterArgs;
 pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, Profile, RunnerArgs, RunnerProbeArgs};
 #[cfg(feature = "full")]
 pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
+#[cfg(feature = "full")]
+pub(crate) use group::{GroupArgs, read_group};
 #[cfg(feature = "full")]
 pub(crate) use network::PortArg;
 #[cfg(feature = "full")]
@@ -135,6 +139,9 @@ pub(crate) enum Command {
     /// Run a Wasm program as a task, or as an array of tasks
     #[cfg(feature = "full")]
     Run(RunArgs),
+    /// Run several Wasm programs together or not at all
+    #[cfg(feature = "full")]
+    Group(GroupArgs),
     /// List tasks
     #[cfg(feature = "full")]
     Ps(PsArgs),

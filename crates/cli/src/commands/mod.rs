@@ -47,6 +47,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Exi
         #[cfg(feature = "full")]
         Command::Run(args) => run::run(global, args).await,
         #[cfg(feature = "full")]
+        Command::Group(args) => run::group::run(global, args).await,
+        #[cfg(feature = "full")]
         Command::Ps(args) => done(ps::run(global, args).await),
         #[cfg(feature = "full")]
         Command::Logs(args) => done(logs::run(global, args).await),

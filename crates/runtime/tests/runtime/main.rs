@@ -7,6 +7,7 @@ mod cpu;
 mod disk;
 mod encode;
 mod engines;
+mod executors;
 mod guests;
 mod harness;
 mod hostile_modules;

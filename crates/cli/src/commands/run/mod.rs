@@ -7,8 +7,10 @@
 //! | `scheduler.rs`, `plan.rs`, `pace.rs` | offers in, launches out |
 //! | `follow.rs`, `printer.rs` | live output |
 //! | `report.rs` | ends, exit codes |
+//! | `group.rs` | `holm group`: several programs together |
 
 mod follow;
+pub(crate) mod group;
 mod job;
 pub(crate) mod module;
 mod pace;
