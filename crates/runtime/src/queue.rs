@@ -323,6 +323,17 @@ impl Shared {
         self.engine.advance_epochs();
     }
 
+    /// Tells the other processes when nothing competes here any more: they need not wait for this one.
+    fn tell_idle(&self, state: &mut State, now: u64) {
+        let Some(seat) = &self.seat else { return };
+        let is_idle = state.fair.len() == 0 && state.polling.iter().all(Option::is_none);
+        let now = || Now { time: now, process: clock::process_cpu(), cores: self.cores };
+        let record = state.balance.as_mut().filter(|_| is_idle).and_then(|balance| balance.goes_idle(now()));
+        if let Some(record) = record {
+            seat.write(&record);
+        }
+    }
+
     /// Looks, when it is time, at what the other processes use, and says what this one does.
     fn balance(&self, now: u64) {
         let Some(seat) = &self.seat else { return };

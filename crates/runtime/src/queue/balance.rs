@@ -21,11 +21,9 @@ const AHEAD: u64 = 3_000_000;
 /// A runner that was idle starts this much CPU time behind the others at most, in nanoseconds.
 const BONUS: u64 = 3_000_000;
 /// By how much more than [`AHEAD`] a runner can fall behind before it forgets the rest: it could not use its share.
-const FORGET: u64 = 4;
-/// What was said longer ago is not true any more, in nanoseconds.
-const STALE: u64 = 50_000_000;
-/// A runner that used nothing for this long was idle, in nanoseconds.
-const IDLE: u64 = 20_000_000;
+const FORGET: u64 = 16;
+/// What was said longer ago is not true any more, in nanoseconds: on a busy machine a thread may have no core for long.
+const STALE: u64 = 500_000_000;
 /// Hungry is who got less than this part, in hundredths, of the time in which it wanted to compute.
 const SATED: u64 = 90;
 /// The part of its weight, as a divisor, that a runner uses even if the others want it all.
@@ -33,6 +31,8 @@ const SURE: u64 = 20;
 /// What a runner may save up of that, and the most it may owe, in nanoseconds.
 const SURE_SAVED: i64 = 2_000_000;
 const SURE_OWED: i64 = -10_000_000;
+/// The longest sleep while the bucket of all runners is empty, in nanoseconds.
+const LONGEST_DENIAL: u64 = 10_000_000;
 /// What the bucket of all runners holds: what it takes in during this many nanoseconds.
 const BUCKET_WINDOW: u64 = 20_000_000;
 /// After waiting for the bucket a runner counts as hungry for this long, in nanoseconds.
@@ -68,7 +68,10 @@ pub(super) struct Balance {
     /// Threads that may poll.
     allowed: usize,
     looked: u64,
-    used_at: u64,
+    /// When to look again while this process is held back.
+    recheck: u64,
+    /// The others know that this runner wants nothing.
+    is_known_idle: bool,
 }
 
 /// CPU time that the workers got, and the time in which they wanted it; older times count less.
@@ -159,7 +162,8 @@ impl Balance {
             ceiling: Ceiling::new(),
             allowed: threads,
             looked: 0,
-            used_at: 0,
+            recheck: 0,
+            is_known_idle: true,
         }
     }
 
@@ -179,7 +183,17 @@ impl Balance {
 
     /// When to look again while this process is held back.
     pub(super) fn recheck(&self) -> u64 {
-        self.looked.saturating_add(LOOK)
+        self.recheck
+    }
+
+    /// Nothing competes here any more: what to tell the others, unless they know.
+    pub(super) fn goes_idle(&mut self, now: Now) -> Option<Record> {
+        if std::mem::replace(&mut self.is_known_idle, true) {
+            return None;
+        }
+        self.wants = 0;
+        let Balance { owner, time, .. } = *self;
+        Some(Record { owner, at: now.time, time, weight: 1, wants: 0, is_hungry: false, used: now.process })
     }
 
     /// Takes in what the others say, decides, and says what this one has to say. `tasks` of together `weight` compete here.
@@ -191,11 +205,17 @@ impl Balance {
         self.sure = self.sure.saturating_add(signed(part(passed, weight) / SURE)).min(SURE_SAVED);
         let others = others(self.seat, now.time, table);
         let is_denied = self.is_over_ceiling(now, passed, table);
+        let was_idle = std::mem::replace(&mut self.is_known_idle, false);
+        self.recheck = now.time.saturating_add(LOOK);
+        if let Some(table) = table.filter(|_| is_denied) {
+            let missing = self.ceiling.level.min(0).unsigned_abs().saturating_mul(1_000) / table.cpus;
+            self.recheck = now.time.saturating_add(missing.clamp(LOOK, LONGEST_DENIAL));
+        }
         if is_denied && tasks > 0 {
             self.ceiling.denied_until = now.time.saturating_add(DENIED);
         }
         let is_short = now.time < self.ceiling.denied_until || (self.wants > 0 && self.effort.is_short());
-        self.keep_time(now.time, weight, is_short, &others);
+        self.keep_time(was_idle, weight, is_short, &others);
         let room = table.map_or(self.threads, |table| self.room(table.cpus.min(now.cores), weight, &others));
         self.allowed = if is_denied { 0 } else { room };
         if self.allowed == 0 && self.sure > 0 {
@@ -225,11 +245,7 @@ impl Balance {
     }
 
     /// Keeps the virtual time near that of the others, without ever setting it back.
-    fn keep_time(&mut self, now: u64, weight: u64, is_short: bool, others: &[(usize, Record)]) {
-        let was_idle = now.saturating_sub(self.used_at) > IDLE;
-        if weight > 0 {
-            self.used_at = now;
-        }
+    fn keep_time(&mut self, was_idle: bool, weight: u64, is_short: bool, others: &[(usize, Record)]) {
         let Some(top) = others.iter().map(|(_, other)| other.time).max() else { return };
         let forgets = |other: &Record| other.time.saturating_sub(virtual_time(AHEAD * FORGET, other.weight));
         let mut least = others.iter().map(|(_, other)| forgets(other)).max().unwrap_or(0);

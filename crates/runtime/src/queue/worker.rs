@@ -102,6 +102,7 @@ impl Shared {
             if state.stopped && state.live.is_empty() {
                 return None;
             }
+            self.tell_idle(&mut state, meter.now);
             let deadline = state.deadline(held);
             state = self.park(state, meter.now, deadline);
             *meter = Meter::start();

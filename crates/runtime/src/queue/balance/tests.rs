@@ -36,7 +36,7 @@ struct Machine {
     now: u64,
     table: Table,
     runners: Vec<Runner>,
-    /// Worker threads in the order in which they get a core.
+    /// Worker threads in the order in which they get a core; those of runners that are not there always want one.
     order: Vec<(usize, usize)>,
 }
 
@@ -76,11 +76,13 @@ impl Machine {
             self.begin_polls(number);
         }
         let runners = &self.runners;
-        let runnable =
-            self.order.iter().copied().filter(|(runner, worker)| runners[*runner].workers[*worker].poll.is_some());
+        let runnable = self.order.iter().copied().filter(|(runner, worker)| {
+            runners.get(*runner).is_none_or(|runner| runner.workers[*worker].poll.is_some())
+        });
         let running: Vec<_> = runnable.take(self.cores).collect();
         self.now += STEP;
-        for (runner, worker) in &running {
+        let ours = self.runners.len();
+        for (runner, worker) in running.iter().filter(|(runner, _)| *runner < ours) {
             self.runners[*runner].used += STEP;
             let poll = &mut self.runners[*runner].workers[*worker].poll;
             if let Some((cpu, _)) = poll {
@@ -96,11 +98,18 @@ impl Machine {
 
     fn look(&mut self, number: usize) {
         let runner = &mut self.runners[number];
-        // Only who runs or is held back looks.
-        if runner.busy_loops == 0 || self.now < runner.balance.recheck() {
+        let now = Now { time: self.now, process: runner.used, cores: self.cores as u64 * 1_000 };
+        if runner.busy_loops == 0 {
+            if let Some(record) = runner.balance.goes_idle(now) {
+                self.table.records[number] = Some(record);
+            }
             return;
         }
-        let now = Now { time: self.now, process: runner.used, cores: self.cores as u64 * 1_000 };
+        // Only between two polls, or while it is held back.
+        let all_poll = runner.workers.iter().all(|worker| worker.poll.is_some());
+        if all_poll || self.now < runner.balance.recheck() {
+            return;
+        }
         let weight = runner.weight();
         let record = runner.balance.look(now, runner.busy_loops, weight, Some(&self.table));
         self.table.records[number] = Some(record);
@@ -198,4 +207,16 @@ fn a_runner_that_lies_cannot_stop_the_others() {
     }
     let got = (machine.runners[0].used - before) as f64 / (2 * SECOND) as f64;
     assert!(got > 2.0 / 25.0, "{got} cores of 2");
+}
+
+#[test]
+fn shares_hold_on_a_machine_that_is_busy_with_other_things() {
+    // Twenty threads of others: each of ours waits long for its turn.
+    let mut machine = Machine::new(2, 2_000, &[(4, 125), (2, 250), (2, 500)]);
+    machine.order.extend((0..20).map(|thread| (usize::MAX, thread)));
+    let got = machine.measure(40);
+    let sum: f64 = got.iter().sum();
+    for (got, wanted) in got.iter().zip([0.25, 0.25, 0.5]) {
+        assert_near(got / sum, wanted);
+    }
 }
