@@ -94,7 +94,10 @@ mod tests {
         assert!(recall(&[opened(&directory(), "/", false)]).is_none());
         let kept = directory();
         remember(&[opened(&kept, "/", false)], context.filesystem());
-        remember(&[Preopen { host: HostDir::Path("/".into()), guest: "/".into(), writable: false }], context.filesystem());
+        remember(
+            &[Preopen { host: HostDir::Path("/".into()), guest: "/".into(), writable: false }],
+            context.filesystem(),
+        );
         assert!(recall(&[opened(&kept, "/", false)]).is_some());
     }
 }

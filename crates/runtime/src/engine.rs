@@ -234,6 +234,13 @@ fn settings(kind: EngineKind, metering: Metering) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
+/// Stacks of the pool beyond one for each task.
+const SPARE_STACKS: u32 = 16;
+/// Bytes of a table that are reset by writing over them: those of small programs have some hundred entries.
+const TABLE_KEPT_BYTES: usize = 4 << 10;
+/// Memories and tables that wait to be given back to the kernel together, with one interruption of the other cores.
+const DECOMMIT_BATCH: usize = 16;
+
 /// Components of one task instantiate several core modules with their own tables, most have one or two memories.
 fn pooled(kind: EngineKind, tasks: u32) -> wasmtime::Result<Config> {
     let tasks = tasks.max(1);
@@ -242,7 +249,8 @@ fn pooled(kind: EngineKind, tasks: u32) -> wasmtime::Result<Config> {
         .total_core_instances(tasks.saturating_mul(16))
         .total_memories(tasks.saturating_mul(2))
         .total_tables(tasks.saturating_mul(8))
-        .total_stacks(tasks.saturating_mul(2))
+        // A task's store uses one stack at a time and keeps it; each has a guard and with it two mappings, used or not.
+        .total_stacks(tasks.saturating_add(SPARE_STACKS))
         .total_gc_heaps(tasks)
         .max_core_instance_size(10 << 20)
         .max_component_instance_size(10 << 20)
@@ -250,11 +258,16 @@ fn pooled(kind: EngineKind, tasks: u32) -> wasmtime::Result<Config> {
         .max_tables_per_module(4)
         .table_elements(100_000)
         .max_memory_size(4 << 30)
-        // What a slot keeps between two tasks. Below a megabyte or two, launches wait for the kernel's page tables.
-        .linear_memory_keep_resident(2 << 20)
-        .table_keep_resident(64 << 10)
+        // A small program writes to a handful of pages in a memory of more than a megabyte: giving those back, many slots
+        // in one call, costs less than writing zeros over all of it, and leaves nothing resident (docs/adr/0015).
+        .linear_memory_keep_resident(0)
+        .table_keep_resident(TABLE_KEPT_BYTES)
         .max_unused_warm_slots(tasks.min(32))
-        .decommit_batch_size(16);
+        .decommit_batch_size(DECOMMIT_BATCH)
+        // The kernel reports a dirty page that is swapped out or being moved as not present, and the next task would read it.
+        .pagemap_scan(Enabled::No)
+        // No guest can address its stack, and compiled code writes a stack slot before it reads it.
+        .async_stack_zeroing(false);
     let mut config = settings(kind, Metering::FuelAndEpochs)?;
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Ok(config)

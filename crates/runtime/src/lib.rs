@@ -39,6 +39,7 @@ mod clock;
 mod command;
 mod compile;
 mod confine;
+mod directories;
 mod disk;
 mod engine;
 mod executor;

@@ -13,6 +13,7 @@ use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use crate::directories;
 use crate::disk::{self, Sandbox};
 use crate::executor::{self, Left};
 use crate::http::Http;
@@ -268,13 +269,21 @@ pub(crate) fn state(
     wasi.args(&command.args).envs(&command.env);
     wasi.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
     let mut sandbox = Sandbox::default();
+    let opened = directories::recall(&command.preopens);
     for preopen in &command.preopens {
-        open(&mut wasi, preopen)?;
+        if opened.is_none() {
+            open(&mut wasi, preopen)?;
+        }
         sandbox.preopen(preopen.disk());
     }
     let clock = command.seed.map(|seed| seeded::configure(&mut wasi, seed)).unwrap_or_default();
     let mut wasi = wasi.build_p1();
-    wasi.ctx().table.set_max_capacity(MAX_HANDLES);
+    let given = wasi.ctx();
+    given.table.set_max_capacity(MAX_HANDLES);
+    match opened {
+        Some(opened) => *given.ctx.filesystem() = opened,
+        None => directories::remember(&command.preopens, given.ctx.filesystem()),
+    }
     let memory = match memory {
         Memory::Own => MemoryLimiter::new(command.limits.memory_bytes),
         Memory::Shared(pool) => MemoryLimiter::of_pool(pool),
