@@ -265,10 +265,10 @@ fn pooled(kind: EngineKind, tasks: u32) -> wasmtime::Result<Config> {
         .max_unused_warm_slots(tasks.min(32))
         .decommit_batch_size(DECOMMIT_BATCH)
         // The kernel reports a dirty page that is swapped out or being moved as not present, and the next task would read it.
-        .pagemap_scan(Enabled::No)
-        // No guest can address its stack, and compiled code writes a stack slot before it reads it.
-        .async_stack_zeroing(false);
+        .pagemap_scan(wasmtime::Enabled::No);
     let mut config = settings(kind, Metering::FuelAndEpochs)?;
+    // No guest can address its stack, and compiled code writes a stack slot before it reads it.
+    config.async_stack_zeroing(false);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Ok(config)
 }
@@ -279,14 +279,15 @@ fn compatibility_key(kind: EngineKind, engine: &wasmtime::Engine) -> String {
     format!("w{}-{kind}-{:016x}", target::WASMTIME_VERSION, hasher.finish())
 }
 
-/// Mappings that a running task of the pool takes: its memories, table, stack and their guards.
-const MAPPINGS_PER_TASK: u64 = 16;
+/// Mappings that a running task of the pool takes: four of each memory (before, in and behind its image, and its guard) and
+/// two of its stack, as the example `density` counts them; there is room for a second memory or a GC heap.
+const MAPPINGS_PER_TASK: u64 = 10;
 /// Mappings of the process apart from tasks.
 const MAPPINGS_RESERVED: u64 = 4_096;
 /// What the kernel allows where it does not say.
 const DEFAULT_MAX_MAPPINGS: u64 = 65_530;
-/// Address space of a task's slots: two memories of 4 GiB with their guards, its tables, stacks and GC heap.
-const ADDRESSES_PER_TASK: u64 = 16 << 30;
+/// Address space of a task's slots: two memories of 4 GiB with their guards, its tables and its stack.
+const ADDRESSES_PER_TASK: u64 = 9 << 30;
 
 /// How many tasks one runner process can hold on this machine: what the kernel's limit on mappings and the width of a
 /// virtual address leave room for. The next task goes to another runner.
@@ -351,9 +352,9 @@ mod tests {
 
     #[test]
     fn the_ceiling_follows_the_tighter_of_mappings_and_addresses() {
-        assert_eq!(ceiling(65_530, 48), 3_839);
-        assert_eq!(ceiling(1 << 30, 48), 4_096);
-        assert_eq!(ceiling(65_530, 39), 8);
+        assert_eq!(ceiling(65_530, 48), 6_143);
+        assert_eq!(ceiling(1 << 30, 48), 7_281);
+        assert_eq!(ceiling(65_530, 39), 14);
         assert_eq!(ceiling(0, 39), 1);
         assert!(slot_ceiling() >= 1);
     }
