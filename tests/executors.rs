@@ -11,9 +11,12 @@ use holm_sdk::{Calls, Client, Driver, Event, Options, Scheduler, framework_info}
 
 use crate::harness::{Cluster, LIMIT, p1};
 
+/// What a step does with an offer.
+type Does = Box<dyn FnMut(&Offer, &mut Calls) + Send>;
+
 /// A step of a script: what to do, and how many ends (of tasks) to wait for before the next.
 struct Step {
-    does: Box<dyn FnMut(&Offer, &mut Calls) + Send>,
+    does: Does,
     ends: usize,
 }
 

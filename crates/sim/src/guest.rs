@@ -67,7 +67,8 @@ impl Guest {
     /// What the task of this template does.
     pub fn of(spec: &TaskSpec) -> Guest {
         let data = spec.executed.as_ref().and_then(|executed| std::str::from_utf8(&executed.data).ok());
-        data.or(spec.args.first().map(|text| &**text)).and_then(|text| Guest::parse(text).ok()).unwrap_or_default()
+        let first = || spec.args.first().map(|text| &**text);
+        data.or_else(first).and_then(|text| Guest::parse(text).ok()).unwrap_or_default()
     }
 
     /// The text form.
