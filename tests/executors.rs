@@ -165,3 +165,17 @@ fn a_group_ends_with_its_first_failure_and_is_not_begun_when_a_member_cannot_be_
     assert_eq!((ends["stays"].state, ends["stays"].reason), (TaskState::Killed, Some(Reason::GroupFailed)));
     assert!(ends["stays"].message.contains("task fails of its group ended FAILED (EXIT_CODE)"), "{:?}", ends["stays"]);
 }
+
+#[test]
+fn holm_group_runs_programs_together_and_says_how_each_ended() {
+    let cluster = Cluster::new("cpus:2;mem:1GiB");
+    let dir = crate::harness::Dir::new();
+    let good = format!("{} --name one\n{} --name two --count 3\n", p1("hello"), p1("hello"));
+    let answer = cluster.holm(&["group", &dir.file("good", good)]).expect(0);
+    let mut lines: Vec<&str> = answer.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["one FINISHED", "two/0 FINISHED", "two/1 FINISHED", "two/2 FINISHED"]);
+    let bad = format!("{} --name stays -- 600000\n{} --name fails -- 7\n", p1("sleep"), p1("exit-code"));
+    let answer = cluster.holm(&["group", &dir.file("bad", bad)]).expect(1);
+    assert!(answer.stdout.contains("stays KILLED GROUP_FAILED: task fails of its group ended FAILED"), "{answer:?}");
+}
