@@ -35,7 +35,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         allow_net: args
             .allow_net
             .iter()
-            .map(|pattern| pattern.as_ref().map_or("none".to_owned(), ToString::to_string))
+            .map(|pattern| pattern.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string))
             .collect(),
         keep: false,
     };

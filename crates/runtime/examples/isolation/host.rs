@@ -30,6 +30,7 @@ pub(crate) struct Running {
     written: Arc<Mutex<Vec<u8>>>,
 }
 
+// Arc<Mutex>: the other half of `Running::written`.
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl OutputSink for Sink {
