@@ -51,6 +51,10 @@ const MEASURE: Duration = Duration::from_secs(2);
 const WEIGH: Duration = Duration::from_secs(1);
 /// How long runners may take to end when the agent is to leave nothing behind.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Native code that counts fuel, below the data directory.
+const NATIVE: &str = "native";
+/// Native code that does not.
+const NATIVE_EPOCHS: &str = "native-epochs";
 /// Largest blob an agent takes.
 const MAX_BLOB_BYTES: u64 = 4 << 30;
 
@@ -253,7 +257,8 @@ impl Daemon {
         ];
         let source = MasterBlobs::new(connection, masters);
         let allowed = AllowedDirectories::new(&options.allow)?;
-        let grounds = Grounds { native: dir.below("native")?, works: dir.below("works")?, allowed: allowed.prefixes() };
+        let native = [dir.below(NATIVE)?, dir.below(NATIVE_EPOCHS)?];
+        let grounds = Grounds { native, works: dir.below("works")?, allowed: allowed.prefixes() };
         grounds.check(confining.group());
         let Amount(cpus) = info.resources.scalar(&ResourceName::Cpus);
         let seats = Seats::open(dir.path().join("cpu-shares"), cpus).map_err(AgentError::CpuTable)?;
@@ -592,15 +597,14 @@ fn preparer(
     source: MasterBlobs,
 ) -> Result<Preparer<MasterBlobs>, AgentError> {
     let engine = Engine::of_kind(options.engine, Allocation::OnDemand)?;
-    let native =
-        NativeCache::new(&dir.below("native")?, engine.compatibility_key(), worker_command(options, confining));
+    let native = NativeCache::new(&dir.below(NATIVE)?, engine.compatibility_key(), worker_command(options, confining));
     let blobs = Arc::new(BlobStore::open(&dir.below("blobs")?, MAX_BLOB_BYTES)?);
     let uncounted = engine.metered(Metering::Epochs)?;
     let mut uncounted_worker = worker_command(options, confining);
     uncounted_worker.args.extend(["--metering", "epochs"].map(str::to_owned));
     let native = NativeCaches {
         counted: native,
-        uncounted: NativeCache::new(&dir.below("native-epochs")?, uncounted.compatibility_key(), uncounted_worker),
+        uncounted: NativeCache::new(&dir.below(NATIVE_EPOCHS)?, uncounted.compatibility_key(), uncounted_worker),
     };
     let caches = Caches { blobs, native, max_bytes: options.cache_bytes };
     let (net, address) = (options.allow_net.clone(), options.task_address);

@@ -42,7 +42,8 @@ pub struct ConfinementOptions {
 /// The agent's directories that runners are given a part of.
 #[derive(Clone, Debug)]
 pub(crate) struct Grounds {
-    pub(crate) native: PathBuf,
+    /// Of native code: one for each way of metering.
+    pub(crate) native: [PathBuf; 2],
     pub(crate) works: PathBuf,
     /// Host directories that tasks may be granted, and whether for writing.
     pub(crate) allowed: Vec<(PathBuf, bool)>,
@@ -53,8 +54,10 @@ impl Grounds {
     pub(crate) fn check(&self, group: Option<u32>) {
         let Some(group) = group else { return };
         // Runners open native code by names that they were told; nobody lists it.
-        if let Err(error) = std::fs::set_permissions(&self.native, std::fs::Permissions::from_mode(0o711)) {
-            tracing::warn!(%error, "runners may not be able to open native code");
+        for native in &self.native {
+            if let Err(error) = std::fs::set_permissions(native, std::fs::Permissions::from_mode(0o711)) {
+                tracing::warn!(%error, "runners may not be able to open native code");
+            }
         }
         for (path, _) in self.allowed.iter().filter(|(_, writable)| *writable) {
             let by_group = |meta: &std::fs::Metadata| meta.gid() == group && meta.mode() & 0o020 != 0;
@@ -158,7 +161,7 @@ impl Confining {
             purpose,
             run_as: self.users.map(|users| users.of_runner(self.salt.wrapping_add(runner.0))),
             threads: self.threads,
-            read_known: vec![grounds.native.clone()],
+            read_known: grounds.native.to_vec(),
             read: allowed(false).chain(look_ups).collect(),
             write: [crate::runner::log_dir(dir), works].into_iter().chain(allowed(true)).collect(),
             cgroups: self
@@ -274,7 +277,7 @@ mod tests {
         };
         let (native, works, data) = (place("native"), place("works"), place("data"));
         let allowed = vec![(data.clone(), false), (dir.path().join("gone"), true)];
-        let grounds = Grounds { native, works: works.clone(), allowed };
+        let grounds = Grounds { native: [native, data.clone()], works: works.clone(), allowed };
         let options = ConfinementOptions { without: vec![Layer::Cgroup, Layer::User], ..ConfinementOptions::default() };
         let confining = Confining::new(&options, dir.path(), LIMITS).unwrap();
         let framework = "framework-1-7".parse().unwrap();
