@@ -9,7 +9,10 @@ use crate::harness::{Cluster, p1, p2, wait_for};
 /// The sandboxes of an agent.
 fn sandboxes(cluster: &Cluster, agent: usize) -> Vec<PathBuf> {
     let works = cluster.dir.path().join(format!("agent-{agent}")).join("works");
-    std::fs::read_dir(works).map(|works| works.map(|work| work.unwrap().path()).collect()).unwrap_or_default()
+    let below =
+        |path: std::path::PathBuf| std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
+    // Each tenant has its own.
+    below(works).flat_map(below).collect()
 }
 
 #[test]
