@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, RunnerScope, SessionId};
@@ -15,7 +16,7 @@ use holm_model::{
 };
 use holm_proto::agent;
 use holm_runtime::{Allocation, CompileLimits, Engine, EngineError, EngineKind, slot_ceiling};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -181,14 +182,20 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if let Some(resources) = offered {
         return Err(AgentError::NoResources(resources.to_string()));
     }
-    let mut daemon = Daemon::start(&options)?;
-    tokio::pin!(shutdown);
-    tokio::select! {
-        result = daemon.run() => result?,
-        () = &mut shutdown => {}
-    }
-    daemon.stop(options.keep_runners).await;
-    Ok(())
+    let daemon = Daemon::start(&options)?;
+    let (stop, stopping) = oneshot::channel();
+    // A task of the runtime, not this thread's: what comes in over a socket is then handled where it was read, and no other
+    // thread has to be woken for it.
+    let mut running = tokio::spawn(daemon.live(stopping, options.keep_runners));
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        () = shutdown => {
+            // It may have ended by itself meanwhile.
+            let _ = stop.send(());
+            running.await
+        }
+    };
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 struct Daemon {
@@ -286,6 +293,16 @@ impl Daemon {
             background,
             _dir: dir,
         })
+    }
+
+    /// Runs until it is told to stop, and stops in order.
+    async fn live(mut self, stopping: oneshot::Receiver<()>, keep_runners: bool) -> Result<(), AgentError> {
+        tokio::select! {
+            result = self.run() => result?,
+            _asked = stopping => {}
+        }
+        self.stop(keep_runners).await;
+        Ok(())
     }
 
     async fn run(&mut self) -> Result<(), AgentError> {
@@ -451,17 +468,26 @@ impl Daemon {
         }
     }
 
+    /// Most launches need nothing that is not there already: they are ready at once. The others become so in a task.
     fn prepare(&mut self, work: WorkId, (framework, scope): (FrameworkId, RunnerScope), launch: Launch) {
         let (preparer, events) = (self.preparer.clone(), self.events.clone());
-        let task = tokio::spawn(async move {
+        let (without_files, delays) = (launch.spec.files.is_empty(), self.events.clone());
+        let mut preparation = Box::pin(async move {
             // With a full inbox the loop has more urgent things to do than to tell people why they wait.
-            let waits = |message| drop(events.try_send(AgentEvent::Delayed { work, message }));
-            let result = preparer.prepare(work, (framework, &scope), &launch, &waits).await;
-            let result = result.map_err(|error| PrepareError {
+            let waits = |message| drop(delays.try_send(AgentEvent::Delayed { work, message }));
+            preparer.prepare(work, (framework, &scope), &launch, &waits).await.map_err(|error| PrepareError {
                 state: TaskState::Failed,
                 reason: error.reason,
                 message: error.message.into(),
-            });
+            })
+        });
+        // The task below polls it again, so nobody has to be woken yet.
+        let mut context = Context::from_waker(Waker::noop());
+        if without_files && let Poll::Ready(result) = preparation.as_mut().poll(&mut context) {
+            return self.take(AgentEvent::Prepared { work, result });
+        }
+        let task = tokio::spawn(async move {
+            let result = preparation.await;
             // The receiver is gone only when the agent stops.
             let _ = events.send(AgentEvent::Prepared { work, result }).await;
         });

@@ -158,6 +158,11 @@ impl Driver {
         }
     }
 
+    /// The registry it writes to.
+    pub(crate) fn store(&self) -> Arc<dyn Coordination> {
+        self.store.clone()
+    }
+
     /// Runs until `stop` says so or the reign ends, then says goodbye to every session.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), DriverError> {
         self.perform();

@@ -289,11 +289,17 @@ impl Service {
     }
 }
 
-/// Runs the driver on a thread of its own: what it does between two waits may take a while.
+/// Runs the driver as a task like the sessions: a message is then handled on the thread that read it and answered from there,
+/// where a thread of the driver's own would have to be woken for each. What it does between two waits takes microseconds,
+/// except for large reports; other threads serve meanwhile.
 fn drive(driver: Driver, stop: watch::Receiver<bool>) -> tokio::task::JoinHandle<Result<(), DriverError>> {
-    let runtime = tokio::runtime::Handle::current();
-    // Dropping the driver drops the store, which waits for its writer: nothing for an async thread either.
-    tokio::task::spawn_blocking(move || runtime.block_on(driver.run(stop)))
+    let store = driver.store();
+    tokio::spawn(async move {
+        let ended = driver.run(stop).await;
+        // Whoever drops the store last waits for its writer: nothing for an async thread.
+        let dropped = tokio::task::spawn_blocking(move || drop(store)).await;
+        dropped.map_or_else(|panic| std::panic::resume_unwind(panic.into_panic()), |()| ended)
+    })
 }
 
 fn routes(shared: &Arc<Shared>) -> (tonic_health::server::HealthReporter, axum::Router) {
