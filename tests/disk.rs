@@ -9,8 +9,7 @@ use crate::harness::{Cluster, p1, p2, wait_for};
 /// The sandboxes of an agent.
 fn sandboxes(cluster: &Cluster, agent: usize) -> Vec<PathBuf> {
     let works = cluster.dir.path().join(format!("agent-{agent}")).join("works");
-    let below =
-        |path: std::path::PathBuf| std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
     // Each tenant has its own.
     below(works).flat_map(below).collect()
 }

@@ -1,6 +1,6 @@
 //! Shares of CPU time, ceilings, what is charged, and guests that try to keep the CPU to themselves.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use holm_model::{Metering, Reason, TaskState};
@@ -139,7 +139,7 @@ impl Observer for Nobody {
 fn a_worker_that_is_stuck_in_a_host_call_is_replaced() {
     let queue = queue(1);
     let hello = program(&hello());
-    let (release, held) = channel();
+    let (release, held) = sync_channel(1);
     let stuck =
         Task { program: hello.clone(), command: command(), output: Box::new(Stuck(held)), observer: Box::new(Nobody) };
     let stuck = queue.submit(stuck).unwrap();

@@ -250,7 +250,7 @@ proptest! {
             if closed {
                 let exact = |pattern: &NetPattern| match &pattern.host {
                     HostPattern::Network(network) => {
-                        let range = reach.range().filter(|_| canonical != own).unwrap_or(Network::single(own));
+                        let range = reach.range().filter(|_| canonical != own).unwrap_or_else(|| Network::single(own));
                         range.covers(network) && network.contains(canonical)
                     }
                     _ => false,
