@@ -24,7 +24,12 @@ struct Program {
 pub(crate) const LAUNCH: Measurement =
     Measurement { programs: &[example("holm-runtime", "launch"), example("holm-agentd", "runner")] };
 pub(crate) const OVERHEAD: Measurement = Measurement { programs: &[example("holm-runtime", "overhead")] };
-pub(crate) const ISOLATION: Measurement = Measurement { programs: &[example("holm-runtime", "isolation")] };
+pub(crate) const ISOLATION: Measurement = Measurement {
+    programs: &[
+        Program { quick: &["--seconds", "2"], ..example("holm-runtime", "isolation") },
+        Program { quick: &["2"], ..example("holm-runtime", "service") },
+    ],
+};
 pub(crate) const DENSITY: Measurement =
     Measurement { programs: &[Program { quick: &["500"], ..example("holm-runtime", "density") }] };
 
@@ -36,8 +41,8 @@ const fn example(package: &'static str, example: &'static str) -> Program {
 pub(crate) fn run(cargo: &Cargo, measurement: &Measurement, plan: Plan) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for Program { package, example, .. } in measurement.programs {
-        let source = format!("crates/{}/examples/{example}.rs", package.trim_start_matches("holm-"));
-        if !cargo.root().join(&source).is_file() {
+        let source = format!("crates/{}/examples/{example}", package.trim_start_matches("holm-"));
+        if !cargo.root().join(&source).is_dir() && !cargo.root().join(format!("{source}.rs")).is_file() {
             bail!("{source} is not there: nothing measures this yet");
         }
     }

@@ -574,6 +574,7 @@ mod tests {
         );
         let work = WorkId(7);
         let shared = Shared::new(core_with_a_task(work), tasks);
+        shared.lock().tasks.live.insert((work, 0), Phase::Preparing);
         let mut ear = Box::new(Ear { work, position: 0, log, shared: Arc::downgrade(&shared) });
         for number in 0..MESSAGES + 10 {
             ear.message(number.to_string().into_bytes());
