@@ -27,7 +27,9 @@ fn modules_and_components_end_with_their_own_exit_code_and_output() {
     let cluster = Cluster::new("cpus:2;mem:1GiB");
     for module in [p1("hello"), p2("hello")] {
         let answer = cluster.holm(&["run", module, "--name", "greeter"]).expect(0);
-        assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("hello from greeter\n", ""));
+        // A slow machine may tell meanwhile what it waits for.
+        let told: Vec<_> = answer.stderr.lines().filter(|line| !line.contains("waiting")).collect();
+        assert_eq!((answer.stdout.as_str(), &told[..]), ("hello from greeter\n", &[][..]));
     }
     let answer = cluster.holm(&["run", p1("exit-code"), "--", "7"]).expect(7);
     assert_eq!(answer.stdout, "");
