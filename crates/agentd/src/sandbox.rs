@@ -22,6 +22,9 @@ const MAX_ENDED_RUNNERS: usize = 500;
 const EMPTY_KEEP: Duration = Duration::from_secs(3600);
 /// Most entries listed of one directory.
 const MAX_ENTRIES: usize = 10_000;
+/// How long the output of a runner that has ended stays even when the disk is too full: long enough to look at it. What it
+/// can take is bounded by [`Keeping::log_bytes`].
+const RECENT_LOG: Duration = Duration::from_secs(600);
 
 /// One entry of a sandbox directory.
 pub(crate) struct Entry {
@@ -118,7 +121,7 @@ pub(crate) fn sweep(
 }
 
 /// Removes the oldest directories of runners that have ended, until their logs together take no more than they may and
-/// `is_full` does not hold any more. Returns how many went.
+/// `is_full` does not hold any more; that alone leaves the recent ones. Returns how many went.
 pub(crate) fn sweep_runners(
     runners: &Path,
     keeping: Keeping,
@@ -145,11 +148,12 @@ pub(crate) fn sweep_runners(
     found.sort();
     let mut total: u64 = found.iter().map(|(_, _, bytes)| bytes).sum();
     let (mut removed, mut left) = (0, found.len());
-    for (_, path, bytes) in found {
+    for (changed, path, bytes) in found {
         if is_known(&path) {
             continue;
         }
-        if total <= keeping.log_bytes && left <= MAX_ENDED_RUNNERS && !is_full() {
+        let is_recent = changed.elapsed().unwrap_or_default() < RECENT_LOG;
+        if total <= keeping.log_bytes && left <= MAX_ENDED_RUNNERS && (is_recent || !is_full()) {
             break;
         }
         remove_tree(&path)?;
@@ -210,7 +214,10 @@ mod tests {
         let known = |dir: &Path| dir == path(1);
         assert_eq!(sweep_runners(runners.path(), keeping(200), known, || false).unwrap(), 1);
         assert!(path(1).exists() && !path(2).exists() && path(3).exists());
-        // A full disk takes the rest of what has ended, but nothing that runs.
+        // A full disk takes the rest of what has ended, but nothing recent and nothing that runs.
+        assert_eq!(sweep_runners(runners.path(), keeping(200), known, || true).unwrap(), 0);
+        let long_ago = std::time::SystemTime::now() - 2 * RECENT_LOG;
+        fs::File::open(path(3)).unwrap().set_modified(long_ago).unwrap();
         assert_eq!(sweep_runners(runners.path(), keeping(200), known, || true).unwrap(), 1);
         assert!(path(1).exists() && !path(3).exists());
     }
