@@ -65,7 +65,8 @@ pub(crate) fn judged(wasm: &[u8], limits: &CompileLimits) -> Result<ModuleKind, 
         Some(verdict) => verdict.into_result(),
         None => Err((Reason::Compile, limits.explain(done.status, &String::from_utf8_lossy(&done.stderr)))),
     };
-    assert_eq!(output.exists(), judged.is_ok(), "{judged:?}");
+    // A worker opens its output before it confines itself: what one that was ended leaves is a draft, which the agent drops.
+    assert!(judged.is_err() || output.exists(), "{judged:?}");
     judged
 }
 
