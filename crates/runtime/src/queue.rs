@@ -255,7 +255,9 @@ impl Drop for Queue {
             slot.stop(Reason::RunnerLost, "the runner stops");
         }
         self.shared.work.notify_all();
-        for thread in self.threads.drain(..) {
+        let own = std::thread::current().id();
+        // Whoever hears of an end may hold the queue: then it is dropped on a worker, which cannot wait for itself.
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
             // A worker catches the panics of guests; one of its own has been reported by the panic hook.
             let _ = thread.join();
         }
