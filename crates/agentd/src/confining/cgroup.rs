@@ -133,8 +133,10 @@ impl Cgroups {
         }
     }
 
-    /// Sets the weight of a runner to the CPU that its tasks are entitled to.
+    /// Sets the weight of a runner to the CPU that its tasks are entitled to. One without tasks has a core's worth: its next
+    /// task must not wait for the next look at the weights.
     pub(super) fn weigh(&self, runner: RunnerId, milli: u64) {
+        let milli = if milli == 0 { 1000 } else { milli };
         let written = self.all().into_iter().find(|(controller, _)| *controller == "cpu").map(|(_, parent)| {
             let group = parent.join(runner.to_string());
             self.set_weight(&group, milli)
