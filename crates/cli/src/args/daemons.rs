@@ -63,9 +63,9 @@ pub(crate) struct AgentArgs {
     /// A directory below which tasks may open directories, read-only unless it ends in :rw; may be repeated
     #[arg(long, value_name = "PATH[:rw]")]
     pub(crate) allow: Vec<String>,
-    /// What tasks may be granted on the network: [udp:]HOST:PORTS as for holm run, or "none"; may be repeated. Private addresses,
-    /// loopback, link-local and this host open only to an address or network given here [default: *:* and udp:*:*, the public
-    /// internet]
+    /// What tasks may be granted on the network: HOST:PORTS or udp:HOST:PORTS as for holm run, or "none"; may be repeated.
+    /// Private addresses, loopback, link-local and this host open only to an address or network given here [default: *:* and
+    /// udp:*:*, the public internet]
     #[arg(long, value_name = "PATTERN", value_parser = allowed_net)]
     pub(crate) allow_net: Vec<AllowedNet>,
     /// The address on which tasks listen that are to be reached from elsewhere [default: the one that faces the master]

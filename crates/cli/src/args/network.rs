@@ -14,8 +14,8 @@ pub(crate) struct NetworkArgs {
     /// What the program is: a command runs to its end, a service answers HTTP requests until it is stopped
     #[arg(long, value_name = "KIND", default_value = "command")]
     pub(crate) kind: KindArg,
-    /// What a task may connect to, if the agent's operator allows it too: [udp:]HOST:PORTS, where HOST is a name, *.NAME, an
-    /// address, ADDRESS/PREFIX or * for the public internet, and PORTS is a port, a range or *. May be repeated
+    /// What a task may connect to, if the agent's operator allows it too: HOST:PORTS or udp:HOST:PORTS, where HOST is a name,
+    /// *.NAME, an address, ADDRESS/PREFIX or * for the public internet, and PORTS is a port, a range or *. May be repeated
     #[arg(long, value_name = "PATTERN")]
     pub(crate) allow_net: Vec<NetPattern>,
     /// Ports that a task holds, to listen on them: such as 31000 or 31000-31003, or "free" for one that its agent has left
