@@ -248,8 +248,8 @@ pub(crate) struct CompileWorkerArgs {
     #[arg(long)]
     pub(crate) native: u64,
     /// How tasks of the module are metered
-    #[arg(long, value_enum, default_value_t = super::run::MeteringArg::FuelAndEpochs)]
-    pub(crate) metering: super::run::MeteringArg,
+    #[arg(long, value_enum, default_value_t = super::metering::MeteringArg::FuelAndEpochs)]
+    pub(crate) metering: super::metering::MeteringArg,
     /// What to give up before reading the module
     #[arg(long, value_name = "PLAN", value_parser = Confinement::parse)]
     pub(crate) confine: Option<Confinement>,

@@ -7,6 +7,7 @@ mod daemons;
 mod framework;
 #[cfg(feature = "full")]
 mod group;
+mod metering;
 #[cfg(feature = "full")]
 mod network;
 #[cfg(feature = "full")]

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use holm_model::{Amount, BatchId, Metering, Resources, Role};
 
 use super::OutputArgs;
+use super::metering::MeteringArg;
 use super::network::NetworkArgs;
 use crate::values;
 
@@ -97,24 +98,6 @@ pub(crate) struct RunArgs {
     /// Arguments of the program
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
-}
-
-/// [`Metering`] on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MeteringArg {
-    /// Fuel is counted and can be limited
-    FuelAndEpochs,
-    /// Fuel is not counted
-    Epochs,
-}
-
-impl From<MeteringArg> for Metering {
-    fn from(arg: MeteringArg) -> Metering {
-        match arg {
-            MeteringArg::FuelAndEpochs => Metering::FuelAndEpochs,
-            MeteringArg::Epochs => Metering::Epochs,
-        }
-    }
 }
 
 /// A file of this machine and where the guest finds it.
