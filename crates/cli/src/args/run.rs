@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use holm_model::{Amount, BatchId, Metering, Resources, Role};
+use holm_model::{Amount, BatchId, Resources, Role};
 
 use super::OutputArgs;
 use super::metering::MeteringArg;
