@@ -118,13 +118,15 @@ struct Agent {
 impl Agent {
     fn start(wasm: &[u8], threads: usize) -> Result<Agent, Failure> {
         let dir = tempfile::tempdir()?;
-        let compiled = compile(&Engine::new(Allocation::OnDemand)?, wasm)?;
+        let engine = Engine::new(Allocation::OnDemand)?;
+        let compiled = compile(&engine, wasm)?;
         let extension = match compiled.kind {
             ModuleKind::Core => "core",
             ModuleKind::Component => "component",
             ModuleKind::Executor => "executor",
         };
-        let native = dir.path().join("hello").with_extension(extension);
+        // As the agent's cache names it.
+        let native = dir.path().join(format!("hello-{}.{extension}", engine.compatibility_key()));
         std::fs::write(&native, &compiled.native)?;
         let mut process = Command::new(std::env::current_exe()?);
         let process = process.arg("--as-runner").arg(dir.path()).arg(threads.to_string()).spawn()?;
