@@ -12,6 +12,9 @@ use super::programs::rows_of;
 use super::progress;
 use super::row::Row;
 
+/// How long one measurement of a peer may take.
+const PATIENCE: &str = "180s";
+
 /// One peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
@@ -90,7 +93,10 @@ impl Peers {
         for measured in &mut self.0 {
             let Ok(python) = &measured.python else { continue };
             progress(&format!("{}, {what}, {repetition} of {of}", measured.peer.name));
-            match rows_of(Command::new(python).arg(&measured.script).arg(what)) {
+            // Killed: one that hangs may not listen to less.
+            let mut patient = Command::new("timeout");
+            patient.args(["--signal=KILL", PATIENCE]).arg(python).arg(&measured.script).arg(what);
+            match rows_of(&mut patient) {
                 Ok(rows) => measured.runs.push(rows),
                 Err(error) => measured.failed = Some(format!("{error:#}")),
             }
