@@ -89,8 +89,9 @@ async fn wait_for(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn is_running(process: u32) -> bool {
-    // A process that has ended and was not waited for yet has no command line.
-    fs::read(Path::new("/proc").join(process.to_string()).join("cmdline")).is_ok_and(|line| !line.is_empty())
+    // The letter after the name: one that has ended and was not waited for yet is a Z. (The command line is empty during exec.)
+    let stat = fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat"));
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
 }
 
 const WAIT: &str = "while [ ! -e $0/go ]; do sleep 0.01; done;";
@@ -132,12 +133,14 @@ async fn a_module_that_cannot_be_compiled_is_tried_once() {
 #[tokio::test]
 async fn a_compilation_that_nobody_waits_for_is_killed() {
     let rig = Rig::new("exec sleep 1000", PATIENCE);
-    let asked = [rig.ask(1, 1), rig.ask(1, 2)];
+    let [first, second] = [rig.ask(1, 1), rig.ask(1, 2)];
     wait_for("the worker is started", || rig.started().len() == 1).await;
+    wait_for("both wait for it", || rig.said.lock().unwrap().len() >= 2).await;
     let worker = rig.started()[0];
-    asked[0].abort();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
     assert!(is_running(worker));
-    asked[1].abort();
+    second.abort();
     wait_for("the worker is gone", || !is_running(worker)).await;
 }
 
