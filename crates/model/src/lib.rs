@@ -16,6 +16,7 @@ mod name;
 mod network;
 mod offer;
 mod principal;
+mod quota;
 mod ranges;
 mod records;
 mod resources;
@@ -46,6 +47,10 @@ pub use network::{
 };
 pub use offer::{DEFAULT_REFUSE, MAX_REFUSE, Offer, Refusal};
 pub use principal::{Action, Principal};
+pub use quota::{
+    DEFAULT_WEIGHT, MAX_QUOTA_CHANGES, MAX_QUOTA_RESOURCES, MAX_WEIGHT, Quota, QuotaChange, QuotaFormError, RoleRecord,
+    parse_amounts, show_amounts,
+};
 pub use ranges::Ranges;
 pub use records::{AgentRecord, ClusterRecord, FrameworkRecord};
 pub use resources::{Quantity, Resources, ResourcesError};

@@ -46,6 +46,8 @@ pub enum Action {
     KillTask,
     /// End a framework and its tasks.
     Teardown,
+    /// Set weights and quotas of roles.
+    UpdateRoles,
     /// Read the state of the cluster.
     ReadState,
     /// Read a task's output or files.

@@ -50,6 +50,21 @@ impl Role {
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
     }
+
+    /// The role above, if it is not a top-level one.
+    pub fn parent(&self) -> Option<Role> {
+        self.0.rsplit_once('/').map(|(above, _)| Role(above.into()))
+    }
+
+    /// This role and every role above it, innermost first.
+    pub fn lineage(&self) -> impl Iterator<Item = Role> {
+        std::iter::successors(Some(self.clone()), Role::parent)
+    }
+
+    /// Whether this role is `other` or above it: whether `other` is part of this tenant.
+    pub fn covers(&self, other: &Role) -> bool {
+        other.0.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
 }
 
 impl FromStr for Role {
@@ -88,6 +103,14 @@ impl fmt::Debug for Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_role_covers_what_is_below_it_and_nothing_that_only_looks_so() {
+        let role = |text: &str| text.parse::<Role>().unwrap();
+        assert_eq!(role("a/b/c").lineage().collect::<Vec<_>>(), [role("a/b/c"), role("a/b"), role("a")]);
+        assert!(role("a").covers(&role("a")) && role("a").covers(&role("a/b/c")));
+        assert!(!role("a").covers(&role("ab")) && !role("a/b").covers(&role("a")));
+    }
 
     #[test]
     fn roles_follow_the_rules_of_path_components() {
