@@ -25,6 +25,7 @@
 mod allocator;
 mod candidates;
 mod check;
+mod constraints;
 mod error;
 mod filters;
 mod ledger;
@@ -37,6 +38,7 @@ mod tree;
 
 pub use allocator::Allocator;
 pub use check::Violation;
+pub use constraints::{MAX_PATTERN_BYTES, MAX_PATTERNS, PatternError, check_patterns};
 pub use error::{AgentError, ChargeError, FrameworkError, ReleaseError};
 pub use options::Options;
 pub use report::{Dominant, FrameworkShare, RoleShare};

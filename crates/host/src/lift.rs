@@ -8,18 +8,28 @@ use std::time::Duration;
 
 use holm_model::{
     Amount, Call, Digest, DirectoryGrant, Executed, FrameworkInfo, InputFile, Launch, Limits, ListenOn, Metering,
-    NetworkGrants, OfferId, Quantity, Ranges, Refusal, ResourceName, Resources, Role, ServiceSpec, TaskKind, TaskRange,
-    TaskSpec,
+    NetworkGrants, OfferId, Quantity, Ranges, Refusal, ResourceName, Resources, Role, RoleOptions, ServiceSpec,
+    TaskKind, TaskRange, TaskSpec,
 };
 use holm_sdk::Intent;
 
 use crate::bindings::wit;
 
+mod demand;
+
 /// How the framework registers; `roles` take the place of its own.
 pub(crate) fn info(info: wit::FrameworkInfo, roles: Vec<Role>) -> Result<FrameworkInfo, String> {
-    let own = || list("roles", &info.roles);
+    let (roles, role_options) = if roles.is_empty() {
+        (list("roles", &info.roles)?, demand::role_options(info.role_options)?)
+    } else {
+        let first = info.role_options.into_iter().next().map(demand::options).transpose()?;
+        let for_all = |options| roles.iter().cloned().map(|role| (role, RoleOptions::clone(&options))).collect();
+        let options = first.map(for_all).unwrap_or_default();
+        (roles, options)
+    };
     let info = FrameworkInfo {
-        roles: if roles.is_empty() { own()? } else { roles },
+        roles,
+        role_options,
         name: info.name.into(),
         failover_timeout: Duration::from_micros(info.failover_timeout),
         capabilities: std::collections::BTreeSet::new(),
@@ -38,6 +48,10 @@ pub(crate) fn call(call: wit::Call) -> Vec<Intent> {
             .map(|offers| Intent::Call(Call::Decline { offers, refusal: refusal(call.refuse) })),
         wit::Call::Suppress(roles) => list("suppress", &roles).map(|roles| Intent::Call(Call::Suppress { roles })),
         wit::Call::Revive(roles) => list("revive", &roles).map(|roles| Intent::Call(Call::Revive { roles })),
+        wit::Call::Demand(call) => demand::demands(call),
+        wit::Call::SetRoleOptions(options) => {
+            demand::role_options(options).map(|options| Intent::Call(Call::SetRoleOptions { options }))
+        }
         wit::Call::Kill(call) => parse("kill.task", &call.task)
             .map(|task| Intent::Call(Call::Kill { task, grace: call.grace.map(Duration::from_micros) })),
         wit::Call::Message(call) => message(call),
@@ -130,7 +144,7 @@ fn template(template: wit::TaskTemplate) -> Result<TaskSpec, String> {
         env: map("template.env", template.env)?,
         files: template.files.into_iter().map(file).collect::<Result<_, String>>()?,
         directories: template.directories.into_iter().map(directory).collect(),
-        resources: resources(template.resources)?,
+        resources: resources("template.resources", template.resources)?,
         limits: Limits {
             fuel: template.limits.fuel,
             deadline: template.limits.deadline.map(Duration::from_micros),
@@ -169,24 +183,24 @@ fn service(service: wit::ServiceSpec) -> ServiceSpec {
     }
 }
 
-fn resources(resources: Vec<wit::Resource>) -> Result<Resources, String> {
+fn resources(field: &str, resources: Vec<wit::Resource>) -> Result<Resources, String> {
     let mut lifted = Resources::EMPTY;
     for resource in resources {
-        let name: ResourceName = parse("template.resources", &resource.name)?;
-        let quantity = quantity(&name, resource.quantity)?;
+        let name: ResourceName = parse(field, &resource.name)?;
+        let quantity = quantity(field, &name, resource.quantity)?;
         if lifted.get(&name).is_some() {
-            return Err(format!("template.resources: {name} is given twice"));
+            return Err(format!("{field}: {name} is given twice"));
         }
         lifted.set(name, quantity);
     }
     Ok(lifted)
 }
 
-fn quantity(name: &ResourceName, quantity: wit::Quantity) -> Result<Quantity, String> {
+fn quantity(field: &str, name: &ResourceName, quantity: wit::Quantity) -> Result<Quantity, String> {
     Ok(match quantity {
         wit::Quantity::Scalar(raw) if raw > Amount::MAX.0 => {
             let most = name.show(Amount::MAX);
-            return Err(format!("template.resources: {name}: {raw} is over the limit of {most}"));
+            return Err(format!("{field}: {name}: {raw} is over the limit of {most}"));
         }
         wit::Quantity::Scalar(raw) => Quantity::Scalar(Amount(raw)),
         wit::Quantity::Ranges(spans) => Quantity::Ranges(Ranges::new(spans.iter().map(|span| (span.first, span.last)))),

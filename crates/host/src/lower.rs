@@ -45,6 +45,8 @@ fn offer(offer: &Offer) -> wit::Offer {
         hostname: offer.hostname.to_string(),
         resources: resources(&offer.resources),
         attributes: offer.attributes.iter().map(pair).collect(),
+        demand: offer.demand.as_ref().map(ToString::to_string),
+        gang: offer.gang.map(|gang| gang.to_string()),
     }
 }
 

@@ -89,6 +89,8 @@ impl Cluster {
             hostname: "host".into(),
             resources: "cpus:2.5;mem:8GiB;ports:[31000-31009]".parse().unwrap(),
             attributes: BTreeMap::from([("arch".into(), "x86_64".into())]),
+            demand: None,
+            gang: None,
         }])
     }
 

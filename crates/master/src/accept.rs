@@ -207,7 +207,7 @@ pub(crate) fn whole(launch: &Launch, status: TaskStatus) -> Update {
 }
 
 /// An error with everything below it.
-fn explain(error: &dyn std::error::Error) -> String {
+pub(crate) fn explain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(below) = source {

@@ -33,6 +33,8 @@ const fn action_of(call: &Call) -> Action {
         Call::Decline { .. }
         | Call::Suppress { .. }
         | Call::Revive { .. }
+        | Call::Demand { .. }
+        | Call::SetRoleOptions { .. }
         | Call::Acknowledge { .. }
         | Call::Message { .. } => Action::Schedule,
     }
@@ -66,6 +68,8 @@ impl Master {
             }
             Call::Suppress { roles } => self.suppress(id, &roles, true),
             Call::Revive { roles } => self.suppress(id, &roles, false),
+            Call::Demand { role, demands } => self.demand(id, role, demands),
+            Call::SetRoleOptions { options } => self.set_role_options(id, options),
             Call::Kill { task, grace } => self.kill_for(id, &task, grace),
             Call::Acknowledge { agent, incarnation, sequence } => self.acknowledge(id, agent, incarnation, sequence),
             Call::Message { agent, task, data } => self.message_to_task(id, agent, task, data),

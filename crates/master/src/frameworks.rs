@@ -1,9 +1,11 @@
 //! Frameworks: what the master knows of each, and where each stands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use holm_model::{AgentId, FrameworkId, FrameworkInfo, FrameworkRecord, OfferId, Role, Secret, SecretHash, Time};
+use holm_model::{
+    AgentId, Demand, FrameworkId, FrameworkInfo, FrameworkRecord, OfferId, Role, RoleOptions, Secret, SecretHash, Time,
+};
 
 use crate::{FrameworkPhase, RequestId, SessionId};
 
@@ -14,6 +16,10 @@ pub(crate) struct Framework {
     pub(crate) secret: SecretHash,
     /// What the registry has of it.
     pub(crate) info: Arc<FrameworkInfo>,
+    /// Which offers it takes in its roles, as of its subscription or since.
+    pub(crate) role_options: BTreeMap<Role, RoleOptions>,
+    /// What it wants, in the roles in which it has said so in this subscription.
+    pub(crate) demands: BTreeMap<Role, Vec<Demand>>,
     /// How many subscriptions it has had with this master.
     pub(crate) subscriptions: u64,
     /// How many of its tasks are not over.
@@ -124,6 +130,8 @@ impl Framework {
             id: record.id,
             secret: record.secret,
             info: Arc::new(record.info),
+            role_options: BTreeMap::new(),
+            demands: BTreeMap::new(),
             subscriptions: 0,
             live_tasks: 0,
             offers: BTreeSet::new(),

@@ -20,6 +20,7 @@ mod authorize;
 mod calls;
 mod completion;
 mod delta;
+mod demands;
 mod effect;
 mod event;
 mod frameworks;

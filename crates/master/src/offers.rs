@@ -73,6 +73,8 @@ impl Master {
             hostname: agent.info.hostname.clone(),
             resources: new.resources.clone(),
             attributes: agent.info.attributes.clone(),
+            demand: None,
+            gang: None,
         };
         let to = self.frameworks.get_mut(&new.framework)?;
         to.offers.insert(id);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use holm_allocator::check_patterns;
 use holm_model::{Action, AgentId, FrameworkId, Principal, SchedulerEvent, SecretHash, Subscribe};
 
 use crate::accept::strangers;
@@ -63,6 +64,8 @@ impl Master {
             authorize(principal, Action::Subscribe, Object::Role(role))
                 .map_err(|denied| Unwelcome::new(CloseCause::Denied, denied))?;
         }
+        check_patterns(subscribe.info.role_options.values().map(|options| &options.constraints))
+            .map_err(|invalid| Unwelcome::new(CloseCause::Invalid, invalid))?;
         if let Some(role) = strangers(&subscribe.info.roles, &subscribe.suppressed) {
             let message = format!("suppressed role {role} is not among the framework's roles");
             return Err(Unwelcome::new(CloseCause::Invalid, message));
@@ -97,6 +100,8 @@ impl Master {
             id,
             secret,
             info: info.clone(),
+            role_options: BTreeMap::new(),
+            demands: BTreeMap::new(),
             subscriptions: 0,
             live_tasks: 0,
             offers: BTreeSet::new(),
@@ -176,6 +181,8 @@ impl Master {
         let first = secret.is_some();
         framework.subscriptions += 1;
         framework.hungry = suppressed.is_empty();
+        framework.role_options = framework.info.role_options.clone();
+        framework.demands.clear();
         let framework_epoch = framework.subscriptions;
         let entered = framework.state.enter(FrameworkState::Connected(Subscription { session, pending }));
         let roles = framework.info.roles.clone();

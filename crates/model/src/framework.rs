@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Capabilities, Role};
+use crate::{Capabilities, Role, RoleOptions, RoleOptionsError};
 
 /// Longest time a disconnected framework may stay away before its tasks are killed: 30 days.
 pub const MAX_FAILOVER_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -16,6 +16,8 @@ pub struct FrameworkInfo {
     pub name: Arc<str>,
     /// The roles it subscribes to; at least one, at most 64, no duplicates.
     pub roles: Vec<Role>,
+    /// Which offers it takes in a role; a role that is absent has the defaults.
+    pub role_options: BTreeMap<Role, RoleOptions>,
     /// How long its tasks outlive its connection; zero means that they end with it.
     pub failover_timeout: Duration,
     /// What it understands beyond the base protocol.
@@ -42,6 +44,17 @@ pub enum FrameworkInfoError {
     /// There are more than 64 labels.
     #[error("framework has {0} labels; the limit is 64")]
     Labels(usize),
+    /// There are options for a role that is not among the roles.
+    #[error("framework has options for the role {0}, which is not among its roles")]
+    Options(Role),
+    /// The options of a role are not valid.
+    #[error("framework's options for the role {role} are not valid")]
+    RoleOptions {
+        /// Which role.
+        role: Role,
+        /// What is wrong.
+        source: RoleOptionsError,
+    },
 }
 
 impl FrameworkInfo {
@@ -71,7 +84,19 @@ impl FrameworkInfo {
         if self.labels.len() > 64 {
             return Err(FrameworkInfoError::Labels(self.labels.len()));
         }
-        Ok(())
+        self.role_options.iter().try_for_each(|(role, options)| self.validate_options(role, options))
+    }
+
+    fn validate_options(&self, role: &Role, options: &RoleOptions) -> Result<(), FrameworkInfoError> {
+        if !self.roles.contains(role) {
+            return Err(FrameworkInfoError::Options(role.clone()));
+        }
+        options.validate().map_err(|source| FrameworkInfoError::RoleOptions { role: role.clone(), source })
+    }
+
+    /// Which offers it takes in `role`.
+    pub fn options_of(&self, role: &Role) -> RoleOptions {
+        self.role_options.get(role).cloned().unwrap_or_default()
     }
 }
 
@@ -83,6 +108,7 @@ mod tests {
         FrameworkInfo {
             name: name.into(),
             roles: roles.iter().map(|role| role.parse().unwrap()).collect(),
+            role_options: BTreeMap::new(),
             failover_timeout: Duration::ZERO,
             capabilities: Capabilities::new(),
             labels: BTreeMap::new(),
@@ -98,5 +124,8 @@ mod tests {
         assert!(info("wc", &["a", "b", "a"]).validate().is_err());
         let late = FrameworkInfo { failover_timeout: MAX_FAILOVER_TIMEOUT * 2, ..info("wc", &["a"]) };
         assert!(late.validate().is_err());
+        let elsewhere = [("b".parse().unwrap(), RoleOptions::default())].into();
+        let error = FrameworkInfo { role_options: elsewhere, ..info("wc", &["a"]) }.validate().unwrap_err();
+        assert!(error.to_string().contains("the role b"), "{error}");
     }
 }

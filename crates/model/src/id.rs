@@ -99,6 +99,10 @@ minted_id! {
     /// One offer. It dies with the epoch in which it was made.
     OfferId, "offer"
 }
+minted_id! {
+    /// Offers that are accepted all or none. It dies with the epoch in which they were made.
+    GangId, "gang"
+}
 
 /// One runner process of one agent, numbered in the order the agent started them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,6 +8,8 @@ mod agent_link;
 mod amount;
 mod batch;
 mod confinement;
+mod constraint;
+mod demand;
 mod digest;
 mod executor;
 mod framework;
@@ -36,10 +38,17 @@ pub use agent_link::{Registration, ToAgent, ToMaster};
 pub use amount::{Amount, ParseAmountError, ResourceName};
 pub use batch::{Launch, LaunchError, MAX_BATCH_TASKS, MAX_GROUP_LAUNCHES, TaskRange};
 pub use confinement::{ConfinementLayer, Isolation, IsolationError};
+pub use constraint::{
+    Constraint, ConstraintError, Constraints, MAX_CONSTRAINT_BYTES, MAX_CONSTRAINTS, Subject, Test,
+};
+pub use demand::{
+    Demand, DemandError, DemandId, DemandIdError, MAX_DEMAND_COUNT, MAX_DEMAND_DURATION, MAX_DEMAND_PORTS, MAX_DEMANDS,
+    MAX_GANG_COUNT, ParsePlacementError, Placement, RoleOptions, RoleOptionsError,
+};
 pub use digest::{Digest, ParseDigestError};
 pub use executor::{Executed, ExecutedError, MAX_EXECUTED_BYTES};
 pub use framework::{FrameworkInfo, FrameworkInfoError, MAX_FAILOVER_TIMEOUT};
-pub use id::{AgentId, ClusterId, Epoch, FrameworkId, OfferId, ParseIdError, RunnerId};
+pub use id::{AgentId, ClusterId, Epoch, FrameworkId, GangId, OfferId, ParseIdError, RunnerId};
 pub use name::{BatchId, MAX_NAME_BYTES, NameError, TaskId};
 pub use network::{
     HostName, HostPattern, ListenOn, MAX_NET_PATTERNS, NetPattern, Network, NetworkGrants, ParseNetworkError, PortSpan,

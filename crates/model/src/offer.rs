@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AgentId, Attributes, FrameworkId, OfferId, Resources, Role};
+use crate::{AgentId, Attributes, DemandId, FrameworkId, GangId, OfferId, Resources, Role};
 
 /// How long refused resources stay away from the framework that refused them, unless it says otherwise.
 pub const DEFAULT_REFUSE: Duration = Duration::from_secs(5);
@@ -28,6 +28,11 @@ pub struct Offer {
     pub resources: Resources,
     /// The agent's attributes.
     pub attributes: Attributes,
+    /// The demand that it serves; none for an offer of whatever is free.
+    pub demand: Option<DemandId>,
+    /// The offers of one gang are accepted all or none: a launch on one waits until each has one, and when one is declined
+    /// or the time is over, none is launched.
+    pub gang: Option<GangId>,
 }
 
 /// For how long a framework does not want to see the resources it refused. Zero leaves no filter behind.

@@ -1,11 +1,12 @@
 //! What frameworks and the master say to each other, in the field's words. The wire form is the business of `proto`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentId, BatchId, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, Launch, Offer, OfferId, Refusal,
-    Resources, Role, RunnerId, Secret, Source, TaskId, TaskRange, TaskStatus, Update,
+    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, Launch, Offer, OfferId, Refusal,
+    Resources, Role, RoleOptions, RunnerId, Secret, Source, TaskId, TaskRange, TaskStatus, Update,
 };
 
 /// Largest framework message, in bytes.
@@ -66,6 +67,19 @@ pub enum Call {
     Revive {
         /// The roles.
         roles: Vec<Role>,
+    },
+    /// What is wanted in a role, in place of what was said before: it is offered that and nothing else there, as long as this
+    /// subscription stands. Without demands it is offered nothing.
+    Demand {
+        /// The role.
+        role: Role,
+        /// The demands; at most [`crate::MAX_DEMANDS`] over all roles of the framework.
+        demands: Vec<Demand>,
+    },
+    /// Replaces which offers are taken in the framework's roles: those named, the others have the defaults from now on.
+    SetRoleOptions {
+        /// The options, by role.
+        options: BTreeMap<Role, RoleOptions>,
     },
     /// Stop a task, or every task of a launch when the id has no index.
     Kill {

@@ -1,9 +1,10 @@
 //! What a scheduler asks for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentId, Call, Launch, OfferId, Refusal, Role, TaskId};
+use holm_model::{AgentId, Call, Demand, Launch, OfferId, Refusal, Role, RoleOptions, TaskId};
 
 /// One thing that a scheduler wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,19 @@ impl Calls {
     /// Offers again in these roles (all, when empty), and forget what was refused.
     pub fn revive(&mut self, roles: impl IntoIterator<Item = Role>) {
         self.call(Call::Revive { roles: roles.into_iter().collect() });
+    }
+
+    /// States what is wanted in a role, in place of what was said before: multiples of these shapes are offered and nothing
+    /// else, for as long as the framework stays registered. To be stated again at every
+    /// [`Event::Registered`](crate::Event::Registered), with what is still wanted then; a role whose options say `by_demand`
+    /// is offered nothing until it is.
+    pub fn demand(&mut self, role: Role, demands: impl IntoIterator<Item = Demand>) {
+        self.call(Call::Demand { role, demands: demands.into_iter().collect() });
+    }
+
+    /// Replaces which offers are taken; a role that is absent has the defaults from now on.
+    pub fn set_role_options(&mut self, options: BTreeMap<Role, RoleOptions>) {
+        self.call(Call::SetRoleOptions { options });
     }
 
     /// Stops a task, or every task of a launch. Asked for without a master, it is done as soon as there is one.

@@ -108,6 +108,7 @@ pub fn framework_info(name: &str, roles: impl IntoIterator<Item = Role>) -> Fram
     FrameworkInfo {
         name: name.into(),
         roles: roles.into_iter().collect(),
+        role_options: BTreeMap::new(),
         failover_timeout: Duration::ZERO,
         capabilities: BTreeSet::new(),
         labels: BTreeMap::new(),

@@ -149,6 +149,8 @@ fn offer(number: u64) -> Offer {
         hostname: "host".into(),
         resources: "cpus:4;mem:1GiB".parse().unwrap(),
         attributes: Default::default(),
+        demand: None,
+        gang: None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::epoch::EpochFilter;
 use crate::event::{Effect, End, Identity, Input, Notice, Outbound, TaskUpdate};
 use crate::phase::Phase;
 
+mod demand;
 mod group;
 
 /// What a subscription starts with.
@@ -307,6 +308,8 @@ impl Subscription {
                 self.suppressed.retain(|role| !roles.contains(role));
                 self.send(Call::Revive { roles });
             }
+            Call::Demand { role, demands } => self.demand(role, demands),
+            Call::SetRoleOptions { options } => self.set_role_options(options),
             Call::Kill { task, grace } => {
                 let known = self.book.kill(&task, grace);
                 if !known && !matches!(self.phase, Phase::Subscribed { .. }) {

@@ -287,6 +287,11 @@ fn show_call(call: &Call) -> Option<String> {
         }
         Call::Suppress { .. } => "suppresses offers".to_owned(),
         Call::Revive { .. } => "revives offers".to_owned(),
+        Call::Demand { role, demands } => {
+            let wanted = demands.iter().map(|demand| format!("{} x {} ({})", demand.count, demand.id, demand.shape));
+            format!("wants in {role}: {}", wanted.collect::<Vec<_>>().join(", "))
+        }
+        Call::SetRoleOptions { .. } => "chooses its offers anew".to_owned(),
         Call::Kill { task, .. } => format!("kills {task}"),
         Call::Message { task, data, .. } => format!("tells {task} {:?}", String::from_utf8_lossy(data)),
         Call::Teardown => "tears itself down".to_owned(),

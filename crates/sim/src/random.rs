@@ -185,6 +185,7 @@ impl World {
         let info = FrameworkInfo {
             name: name.into(),
             roles: roles.iter().filter_map(|text| role(text).ok()).collect(),
+            role_options: BTreeMap::new(),
             failover_timeout,
             capabilities: Capabilities::new(),
             labels: BTreeMap::new(),

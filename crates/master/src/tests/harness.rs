@@ -74,6 +74,7 @@ pub(crate) fn info(roles: &[&str]) -> FrameworkInfo {
     FrameworkInfo {
         name: "test".into(),
         roles: roles.iter().map(|text| role(text)).collect(),
+        role_options: BTreeMap::new(),
         failover_timeout: Duration::from_secs(60),
         capabilities: Capabilities::new(),
         labels: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! Conversions between the model and the wire.
 
 pub mod agent;
+mod demand;
 mod error;
 mod events;
 mod field;
@@ -57,6 +58,7 @@ try_from! {
     wire::TaskSpec => model::TaskSpec,
     wire::Launch => model::Launch,
     wire::Offer => model::Offer,
+    wire::Demand => model::Demand,
     wire::TaskStatus => model::TaskStatus,
     wire::Update => model::Update,
     wire::BatchReport => model::BatchReport,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use holm_model::{AgentInfo, Capabilities, ConfinementLayer, FrameworkInfo, Offer, Resources};
 
 use super::error::At;
-use super::field::{bounded, list, micros, optional, pairs, pairs_to_wire, parsed, parsed_list, texts};
+use super::field::{bounded, list, micros, optional, pairs, pairs_to_wire, parsed, parsed_list, text_or_empty, texts};
+use super::demand::{role_options, role_options_to_wire};
 use super::{ConvertError, Decode, resources};
 use crate::limits::{
     MAX_ATTRIBUTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_LAYER_NAME_BYTES, MAX_LAYERS, MAX_ROLES, MAX_WORD_BYTES,
@@ -23,6 +24,8 @@ impl From<&Offer> for wire::Offer {
             hostname: offer.hostname.to_string(),
             resources: resources::to_wire(&offer.resources),
             attributes: pairs_to_wire(&offer.attributes),
+            demand_id: text_or_empty(offer.demand.as_ref()),
+            gang_id: text_or_empty(offer.gang.as_ref()),
         }
     }
 }
@@ -37,6 +40,8 @@ impl Decode<wire::Offer> for Offer {
             hostname: bounded(wire.hostname, MAX_WORD_BYTES, &at.field("hostname"))?,
             resources: Resources::decode(wire.resources, &at.field("resources"))?,
             attributes: pairs(wire.attributes, MAX_ATTRIBUTES, MAX_WORD_BYTES, &at.field("attributes"))?,
+            demand: optional(&wire.demand_id, &at.field("demand_id"))?,
+            gang: optional(&wire.gang_id, &at.field("gang_id"))?,
         })
     }
 }
@@ -94,6 +99,7 @@ impl From<&FrameworkInfo> for wire::FrameworkInfo {
         wire::FrameworkInfo {
             name: info.name.to_string(),
             roles: texts(&info.roles),
+            role_options: role_options_to_wire(&info.role_options),
             failover_timeout_micros: micros(info.failover_timeout),
             labels: pairs_to_wire(&info.labels),
         }
@@ -109,6 +115,7 @@ pub(super) fn framework_info(
     let info = FrameworkInfo {
         name: wire.name.into(),
         roles: parsed_list(&wire.roles, MAX_ROLES, &at.field("roles"))?,
+        role_options: role_options(wire.role_options, &at.field("role_options"))?,
         failover_timeout: Duration::from_micros(wire.failover_timeout_micros),
         capabilities,
         labels: pairs(wire.labels, MAX_LABELS, MAX_LABEL_BYTES, &at.field("labels"))?,

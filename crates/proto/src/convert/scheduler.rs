@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use holm_model::{Call, Refusal, Secret, Subscribe};
+use holm_model::{Call, Demand, MAX_DEMANDS, Refusal, Secret, Subscribe};
 
+use super::demand::{role_options, role_options_to_wire};
 use super::error::At;
 use super::field::{
     hello, list, message_bytes, micros, optional, parsed, parsed_list, read_hello, required, secret, secret_to_wire,
@@ -66,6 +67,13 @@ pub(crate) fn call_to_wire(call: &Call) -> WireCall {
         }),
         Call::Suppress { roles } => WireCall::Suppress(wire::Suppress { roles: texts(roles) }),
         Call::Revive { roles } => WireCall::Revive(wire::Revive { roles: texts(roles) }),
+        Call::Demand { role, demands } => WireCall::Demand(wire::StateDemands {
+            role: role.to_string(),
+            demands: demands.iter().map(wire::Demand::from).collect(),
+        }),
+        Call::SetRoleOptions { options } => {
+            WireCall::SetRoleOptions(wire::SetRoleOptions { role_options: role_options_to_wire(options) })
+        }
         Call::Kill { task, grace } => {
             WireCall::Kill(wire::Kill { task_id: task.to_string(), grace_micros: grace.map(micros) })
         }
@@ -97,6 +105,11 @@ impl Decode<wire::CallEnvelope> for FromFramework {
             Some(WireCall::Revive(wire)) => {
                 let at = at.field("revive");
                 Call::Revive { roles: parsed_list(&wire.roles, MAX_ROLES, &at.field("roles"))? }
+            }
+            Some(WireCall::Demand(wire)) => decode_demand(wire, &at.field("demand"))?,
+            Some(WireCall::SetRoleOptions(wire)) => {
+                let at = at.field("set_role_options");
+                Call::SetRoleOptions { options: role_options(wire.role_options, &at.field("role_options"))? }
             }
             Some(WireCall::Kill(wire)) => {
                 let task = parsed(&wire.task_id, &at.field("kill").field("task_id"))?;
@@ -152,6 +165,14 @@ fn decode_decline(wire: wire::Decline, at: &At<'_>) -> Result<Call, ConvertError
         offers: parsed_list(&wire.offer_ids, MAX_OFFERS_PER_CALL, &at.field("offer_ids"))?,
         refusal: refusal(wire.refuse_micros),
     })
+}
+
+fn decode_demand(wire: wire::StateDemands, at: &At<'_>) -> Result<Call, ConvertError> {
+    let role = parsed(&wire.role, &at.field("role"))?;
+    let at = at.field("demands");
+    let demands: Vec<Demand> = list(wire.demands, MAX_DEMANDS, &at)?;
+    Demand::validate_all(&demands).map_err(|error| at.invalid(error))?;
+    Ok(Call::Demand { role, demands })
 }
 
 fn decode_message(wire: &wire::SendMessage, at: &At<'_>) -> Result<Call, ConvertError> {

@@ -173,6 +173,8 @@ pub(crate) fn offer() -> Offer {
         hostname: "holm-1".into(),
         resources: resources(),
         attributes: pairs(&[("rack", "a"), ("arch", "x86_64")]),
+        demand: Some("big".parse().unwrap()),
+        gang: Some(GangId::new(Epoch(3), 4)),
     }
 }
 
@@ -191,10 +193,44 @@ pub(crate) fn agent_info() -> AgentInfo {
     }
 }
 
+fn constraints(of: &[&str]) -> Constraints {
+    Constraints::new(of.iter().map(|text| text.parse().unwrap())).unwrap()
+}
+
+fn role_options() -> BTreeMap<Role, RoleOptions> {
+    let options = RoleOptions {
+        constraints: constraints(&["rack=a", "rack!=b", "rack=~a.*", "@hostname!~x|y", "ssd", "!old"]),
+        minimum: "cpus:1;credits:0.5".parse().unwrap(),
+        placement: Placement::Pack,
+        by_demand: true,
+        optimistic: true,
+    };
+    let random = RoleOptions { placement: Placement::Random, ..RoleOptions::default() };
+    [("eng".parse().unwrap(), options), ("ops".parse().unwrap(), random)].into()
+}
+
+fn demands() -> Vec<Demand> {
+    let plain = Demand::new("small".parse().unwrap(), "cpus:0.5".parse().unwrap(), 1_000_000);
+    let full = Demand {
+        id: "big".parse().unwrap(),
+        shape: "cpus:4;mem:8GiB;gpus:1".parse().unwrap(),
+        ports: 2,
+        constraints: constraints(&["@hostname=~h-[0-9]+"]),
+        count: 8,
+        minimum: 4,
+        gang: true,
+        priority: -3,
+        revocable_ok: true,
+        max_duration: Some(Duration::from_micros(1_500_001)),
+    };
+    vec![plain, full]
+}
+
 pub(crate) fn framework_info() -> FrameworkInfo {
     FrameworkInfo {
         name: "word count".into(),
         roles: vec!["eng".parse().unwrap(), "ops".parse().unwrap()],
+        role_options: role_options(),
         failover_timeout: Duration::from_secs(60),
         capabilities: ["gang".into(), "hints".into()].into(),
         labels: pairs(&[("owner", "me")]),
@@ -235,6 +271,9 @@ pub(crate) fn calls() -> Vec<Call> {
         Call::Suppress { roles: roles() },
         Call::Suppress { roles: vec![] },
         Call::Revive { roles: roles() },
+        Call::Demand { role: "eng".parse().unwrap(), demands: demands() },
+        Call::Demand { role: "eng".parse().unwrap(), demands: vec![] },
+        Call::SetRoleOptions { options: role_options() },
         Call::Kill { task: "tiles.1/12".parse().unwrap(), grace: None },
         Call::Kill { task: "build".parse().unwrap(), grace: Some(Duration::ZERO) },
         Call::Acknowledge { agent: agent(), incarnation: Incarnation(4), sequence: 99 },

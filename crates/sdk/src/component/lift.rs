@@ -54,6 +54,8 @@ fn offer(offer: wit::Offer) -> Result<Offer, String> {
         hostname: offer.hostname.into(),
         resources: resources(offer.resources)?,
         attributes: offer.attributes.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        demand: offer.demand.as_deref().map(parse).transpose()?,
+        gang: offer.gang.as_deref().map(parse).transpose()?,
     })
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Call, FrameworkInfo, Launch, ListenOn, Metering, NetworkGrants, Quantity, Resources, ServiceSpec, TaskKind,
-    TaskRange, TaskSpec,
+    Call, Constraint, Demand, FrameworkInfo, Launch, ListenOn, Metering, NetworkGrants, Placement, Quantity, Resources,
+    Role, RoleOptions, ServiceSpec, Subject, TaskKind, TaskRange, TaskSpec, Test,
 };
 
 use super::wit;
@@ -18,6 +18,7 @@ pub(super) fn info(info: &FrameworkInfo) -> wit::FrameworkInfo {
         roles: info.roles.iter().map(ToString::to_string).collect(),
         failover_timeout: micros(info.failover_timeout),
         labels: pairs(&info.labels),
+        role_options: role_options(&info.role_options),
     }
 }
 
@@ -39,6 +40,11 @@ pub(super) fn call(intent: Intent) -> Option<wit::Call> {
         }
         Intent::Call(Call::Suppress { roles }) => wit::Call::Suppress(texts(&roles)),
         Intent::Call(Call::Revive { roles }) => wit::Call::Revive(texts(&roles)),
+        Intent::Call(Call::Demand { role, demands }) => wit::Call::Demand(wit::RoleDemands {
+            role: role.to_string(),
+            demands: demands.iter().map(demand).collect(),
+        }),
+        Intent::Call(Call::SetRoleOptions { options }) => wit::Call::SetRoleOptions(role_options(&options)),
         Intent::Call(Call::Kill { task, grace }) => {
             wit::Call::Kill(wit::Kill { task: task.to_string(), grace: grace.map(micros) })
         }
@@ -53,6 +59,54 @@ pub(super) fn call(intent: Intent) -> Option<wit::Call> {
         Intent::Finish { code, report } => wit::Call::Finish(wit::Finish { code, report }),
         Intent::Abort { message } => wit::Call::Abort(message),
     })
+}
+
+fn role_options(options: &BTreeMap<Role, RoleOptions>) -> Vec<wit::RoleOptions> {
+    let lower = |(role, options): (&Role, &RoleOptions)| wit::RoleOptions {
+        role: role.to_string(),
+        constraints: options.constraints.iter().map(constraint).collect(),
+        minimum: resources(&options.minimum),
+        placement: match options.placement {
+            Placement::Spread => wit::Placement::Spread,
+            Placement::Pack => wit::Placement::Pack,
+            Placement::Random => wit::Placement::Random,
+        },
+        by_demand: options.by_demand,
+        optimistic: options.optimistic,
+    };
+    options.iter().map(lower).collect()
+}
+
+fn constraint(constraint: &Constraint) -> wit::Constraint {
+    wit::Constraint {
+        subject: match &constraint.subject {
+            Subject::Hostname => wit::ConstraintSubject::Hostname,
+            Subject::Attribute(name) => wit::ConstraintSubject::Attribute(name.to_string()),
+        },
+        test: match &constraint.test {
+            Test::Exists => wit::ConstraintTest::Exists,
+            Test::NotExists => wit::ConstraintTest::NotExists,
+            Test::Equals(value) => wit::ConstraintTest::Equals(value.to_string()),
+            Test::NotEquals(value) => wit::ConstraintTest::NotEquals(value.to_string()),
+            Test::Matches(pattern) => wit::ConstraintTest::Matches(pattern.to_string()),
+            Test::NotMatches(pattern) => wit::ConstraintTest::NotMatches(pattern.to_string()),
+        },
+    }
+}
+
+fn demand(demand: &Demand) -> wit::Demand {
+    wit::Demand {
+        id: demand.id.to_string(),
+        shape: resources(&demand.shape),
+        ports: demand.ports,
+        constraints: demand.constraints.iter().map(constraint).collect(),
+        count: demand.count,
+        minimum: demand.minimum,
+        gang: demand.gang,
+        priority: demand.priority,
+        revocable_ok: demand.revocable_ok,
+        max_duration: demand.max_duration.map(micros),
+    }
 }
 
 fn launch(launch: &Launch) -> wit::Launch {

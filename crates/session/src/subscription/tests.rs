@@ -8,6 +8,7 @@ fn info() -> FrameworkInfo {
     FrameworkInfo {
         name: "tiles".into(),
         roles: vec!["dev".parse().unwrap(), "ops".parse().unwrap()],
+        role_options: BTreeMap::new(),
         failover_timeout: std::time::Duration::ZERO,
         capabilities: BTreeSet::new(),
         labels: BTreeMap::new(),
@@ -35,6 +36,8 @@ fn offer(number: u64, agent_number: u64) -> Offer {
         hostname: "host".into(),
         resources: "cpus:4;mem:1GiB".parse().unwrap(),
         attributes: BTreeMap::new(),
+        demand: None,
+        gang: None,
     }
 }
 

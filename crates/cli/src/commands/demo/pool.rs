@@ -152,6 +152,8 @@ mod tests {
             hostname: "host".into(),
             resources: resources.parse().unwrap(),
             attributes: BTreeMap::new(),
+            demand: None,
+            gang: None,
         }])
     }
 

@@ -23,6 +23,7 @@ fn framework_view(id: FrameworkId, phase: FrameworkPhase) -> FrameworkView {
     let info = FrameworkInfo {
         name: "wc".into(),
         roles: vec!["eng".parse().unwrap()],
+        role_options: BTreeMap::new(),
         failover_timeout: std::time::Duration::ZERO,
         capabilities: Capabilities::new(),
         labels: BTreeMap::new(),
@@ -178,6 +179,8 @@ fn what_an_agent_holds_is_what_is_neither_free_nor_offered() {
         hostname: "h".into(),
         resources: resources("cpus:1;ports:[1-9]"),
         attributes: BTreeMap::new(),
+        demand: None,
+        gang: None,
     };
     fold.apply(Delta::OfferAdded(offer));
     let agents = fold.state.list_agents(&v1::ListAgentsRequest::default()).unwrap().agents;

@@ -49,6 +49,8 @@ impl Bench {
             hostname: "host".into(),
             resources: resources.parse().unwrap(),
             attributes: Map::new(),
+            demand: None,
+            gang: None,
         };
         self.handle(Event::Offers(vec![offer]))
     }
