@@ -25,6 +25,7 @@
 mod allocator;
 mod candidates;
 mod check;
+#[cfg_attr(not(test), allow(dead_code, reason = "the table is for the demands, which follow"))]
 mod constraints;
 mod error;
 mod filters;
