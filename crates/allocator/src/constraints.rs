@@ -151,7 +151,8 @@ impl ConstraintTable {
         }
         let ready = constraints.iter().map(Ready::new).collect::<Result<Vec<_>, _>>()?;
         let (on_hostname, on_attributes) = ready.into_iter().partition(|one| one.subject == Subject::Hostname);
-        let entry = Entry { constraints: constraints.clone(), on_attributes, on_hostname, classes: Vec::new(), users: 1 };
+        let entry =
+            Entry { constraints: constraints.clone(), on_attributes, on_hostname, classes: Vec::new(), users: 1 };
         let slot = match self.vacant.pop() {
             Some(slot) => slot,
             None => {
@@ -331,7 +332,10 @@ mod tests {
         table.release(same);
         let other = table.acquire(&constraints(&["c"])).unwrap();
         assert_eq!(other, one, "the slot is used again");
-        assert!(!table.holds(other, 0, &attributes(&[("a", ""), ("b", "")]), ""), "and nothing is left of what was there");
+        assert!(
+            !table.holds(other, 0, &attributes(&[("a", ""), ("b", "")]), ""),
+            "and nothing is left of what was there"
+        );
         assert_eq!(table.acquire(&Constraints::default()).unwrap(), ConstraintId::NONE);
     }
 

@@ -325,10 +325,7 @@ mod tests {
             message(Demand { gang: true, count: 1025, ..demand() }),
             "demand big has a count of 1025; the limits are 1 to 1024"
         );
-        assert_eq!(
-            message(Demand { minimum: 9, ..demand() }),
-            "demand big has a minimum of 9; the limits are 0 to 8"
-        );
+        assert_eq!(message(Demand { minimum: 9, ..demand() }), "demand big has a minimum of 9; the limits are 0 to 8");
         assert!(message(Demand { shape: Resources::EMPTY, ..demand() }).contains("empty"));
         let ports = Demand { shape: "cpus:1;ports:[1-2]".parse().unwrap(), ..demand() };
         assert!(message(ports).contains("ports"));

@@ -38,9 +38,7 @@ pub use agent_link::{Registration, ToAgent, ToMaster};
 pub use amount::{Amount, ParseAmountError, ResourceName};
 pub use batch::{Launch, LaunchError, MAX_BATCH_TASKS, MAX_GROUP_LAUNCHES, TaskRange};
 pub use confinement::{ConfinementLayer, Isolation, IsolationError};
-pub use constraint::{
-    Constraint, ConstraintError, Constraints, MAX_CONSTRAINT_BYTES, MAX_CONSTRAINTS, Subject, Test,
-};
+pub use constraint::{Constraint, ConstraintError, Constraints, MAX_CONSTRAINT_BYTES, MAX_CONSTRAINTS, Subject, Test};
 pub use demand::{
     Demand, DemandError, DemandId, DemandIdError, MAX_DEMAND_COUNT, MAX_DEMAND_DURATION, MAX_DEMAND_PORTS, MAX_DEMANDS,
     MAX_GANG_COUNT, ParsePlacementError, Placement, RoleOptions, RoleOptionsError,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use holm_model::{AgentInfo, Capabilities, ConfinementLayer, FrameworkInfo, Offer, Resources};
 
+use super::demand::{role_options, role_options_to_wire};
 use super::error::At;
 use super::field::{bounded, list, micros, optional, pairs, pairs_to_wire, parsed, parsed_list, text_or_empty, texts};
-use super::demand::{role_options, role_options_to_wire};
 use super::{ConvertError, Decode, resources};
 use crate::limits::{
     MAX_ATTRIBUTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_LAYER_NAME_BYTES, MAX_LAYERS, MAX_ROLES, MAX_WORD_BYTES,
