@@ -17,6 +17,10 @@ mod id;
 mod name;
 mod network;
 mod offer;
+mod operation;
+mod origin;
+mod portions;
+mod portions_text;
 mod principal;
 mod quota;
 mod ranges;
@@ -53,6 +57,10 @@ pub use network::{
     PreparedNetwork, Reach, Transport,
 };
 pub use offer::{DEFAULT_REFUSE, MAX_REFUSE, Offer, Refusal};
+pub use operation::{Conversion, Operation, OperationError};
+pub use origin::{Labels, Origin, Reservation, ReservationError, VolumeId, VolumeIdError};
+pub use portions::{Portions, PortionsError};
+pub use portions_text::ParsePortionsError;
 pub use principal::{Action, Principal};
 pub use quota::{
     DEFAULT_WEIGHT, MAX_QUOTA_CHANGES, MAX_QUOTA_RESOURCES, MAX_WEIGHT, Quota, QuotaChange, QuotaFormError, RoleRecord,

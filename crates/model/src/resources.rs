@@ -60,7 +60,7 @@ impl Quantity {
         }
     }
 
-    fn plus(&self, name: &ResourceName, other: &Quantity) -> Result<Quantity, ResourcesError> {
+    pub(crate) fn plus(&self, name: &ResourceName, other: &Quantity) -> Result<Quantity, ResourcesError> {
         match (self, other) {
             (Quantity::Scalar(a), Quantity::Scalar(b)) => Ok(Quantity::Scalar(Amount(a.0.saturating_add(b.0)))),
             (Quantity::Ranges(a), Quantity::Ranges(b)) => {
@@ -74,6 +74,16 @@ impl Quantity {
                 disjoint.then_some(union).ok_or_else(|| ResourcesError::Overlap(name.clone()))
             }
             _ => Err(ResourcesError::Kind(name.clone())),
+        }
+    }
+
+    /// What both have; nothing when one is a scalar and the other is not.
+    fn common(&self, other: &Quantity) -> Quantity {
+        match (self, other) {
+            (Quantity::Scalar(a), Quantity::Scalar(b)) => Quantity::Scalar(*a.min(b)),
+            (Quantity::Ranges(a), Quantity::Ranges(b)) => Quantity::Ranges(a.difference(&a.difference(b))),
+            (Quantity::Set(a), Quantity::Set(b)) => Quantity::Set(a.intersection(b).cloned().collect()),
+            _ => Quantity::Scalar(Amount(0)),
         }
     }
 
@@ -176,6 +186,12 @@ impl Resources {
             rest.set(name.clone(), left.unwrap_or(Quantity::Scalar(Amount(0))));
         }
         Ok(rest)
+    }
+
+    /// What both bundles have: the smaller scalar, the items in both.
+    pub fn common(&self, other: &Resources) -> Resources {
+        let both = |(name, asked): (&ResourceName, &Quantity)| Some((name.clone(), self.0.get(name)?.common(asked)));
+        other.0.iter().filter_map(both).collect()
     }
 
     /// The first resource of which `asked` has more than this bundle, with how much it asks.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct Role(Arc<str>);
 
 const MAX_BYTES: usize = 255;
-const MAX_DEPTH: usize = 8;
+const MAX_DEPTH: usize = Role::MAX_DEPTH;
 
 /// Why a role was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +36,9 @@ pub enum RoleError {
 }
 
 impl Role {
+    /// Most parts of a path.
+    pub const MAX_DEPTH: usize = 8;
+
     /// The role of those who name none.
     pub fn default_role() -> Role {
         Role("default".into())
@@ -64,6 +67,11 @@ impl Role {
     /// Whether this role is `other` or above it: whether `other` is part of this tenant.
     pub fn covers(&self, other: &Role) -> bool {
         other.0.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// How many parts the path has.
+    pub fn depth(&self) -> usize {
+        self.parts().count()
     }
 }
 

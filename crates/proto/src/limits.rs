@@ -55,6 +55,9 @@ pub const MAX_LABEL_BYTES: usize = 1024;
 /// Most resources of a bundle.
 pub const MAX_RESOURCES: usize = 64;
 
+/// Most portions of a list.
+pub const MAX_PORTIONS: usize = 1024;
+
 /// Most ranges or set items of one resource.
 pub const MAX_RESOURCE_ITEMS: usize = 4096;
 

@@ -7,6 +7,7 @@ mod events;
 mod field;
 mod network;
 mod offer;
+pub mod portions;
 mod records;
 pub mod resources;
 mod runner;
@@ -59,6 +60,7 @@ try_from! {
     wire::Launch => model::Launch,
     wire::Offer => model::Offer,
     wire::Demand => model::Demand,
+    wire::Operation => model::Operation,
     wire::TaskStatus => model::TaskStatus,
     wire::Update => model::Update,
     wire::BatchReport => model::BatchReport,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot make its input has failed")]
 
 mod hostile;
+mod portions;
 mod round_trip;
 mod samples;
 mod sizes;
