@@ -1,6 +1,7 @@
 //! The agent's control daemon as a state machine: events in, effects out, nothing else.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use holm_model::{
     AgentId, ClusterId, Epoch, FrameworkId, Incarnation, Launch, Prepared, Resources, Role, RunnerId, TaskId, Time,
@@ -74,7 +75,7 @@ pub struct Agent {
     /// Launches that are prepared and on no runner.
     pub(crate) waiting: Waiting,
     /// Trims not known to have reached their runner; lost with the process, since a trim is only a wish.
-    pub(crate) trims: BTreeMap<WorkId, u32>,
+    pub(crate) trims: BTreeMap<WorkId, (u32, Arc<str>)>,
     /// When the killed tasks of a work must be over.
     pub(crate) kill_deadlines: BTreeMap<WorkId, Time>,
     /// Ends that concern other works, to be followed up before the event is over.

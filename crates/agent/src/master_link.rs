@@ -9,6 +9,7 @@ use crate::event::{AgentEffect, SessionId};
 use crate::options::{MIN_SILENCE, REGISTRATION_TIMEOUT};
 use crate::outbox::{pages, update_bytes};
 use crate::record::Record;
+use crate::stopping::Taking;
 
 /// Where the agent stands with a master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +113,10 @@ impl Agent {
                 self.launch_group(sequence, framework, role, launches, now);
             }
             ToAgent::Kill { framework, task, grace } => self.kill(framework, &task, grace, now),
-            ToAgent::Trim { framework, batch, from } => self.trim(framework, &batch, from),
+            ToAgent::Trim { framework, batch, from, message } => self.trim(framework, &batch, from, message),
+            ToAgent::Preempt { framework, batch, first, count, grace, message } => {
+                self.preempt(framework, &batch, (first, count), Taking { grace, message }, now);
+            }
             ToAgent::Acknowledge { framework, incarnation, sequence } => {
                 self.acknowledge(framework, incarnation, sequence);
             }

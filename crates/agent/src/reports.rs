@@ -113,7 +113,11 @@ impl Agent {
         };
         let mut status = clean(report.status.clone(), &mut self.counters);
         status.usage = queued_for(status.usage, state, waited);
-        if state == TaskState::Killed && asked.reason == Some(Reason::GroupFailed) {
+        let trimmed = status.reason == Some(Reason::Trimmed);
+        if state == TaskState::Killed
+            && !trimmed
+            && matches!(asked.reason, Some(Reason::GroupFailed | Reason::Preempted))
+        {
             // The runner knows that it was killed, not why.
             (status.reason, status.message) = (asked.reason, asked.message);
         }

@@ -15,7 +15,16 @@ use crate::launching::NewEntry;
 use crate::options::MAX_GRACE;
 use crate::placement::RunnerScope;
 use crate::record::Record;
+use crate::runner::trimmed;
 use crate::work::{Stage, Work};
+
+/// How tasks are preempted.
+pub(crate) struct Taking {
+    /// How long they may take; none is the agent's default.
+    pub(crate) grace: Option<Duration>,
+    /// For whom and by which rule.
+    pub(crate) message: Arc<str>,
+}
 
 impl Agent {
     /// A kill is written down as KILLING, so that it outlives the agent's process; unsent tasks end at once.
@@ -88,7 +97,44 @@ impl Agent {
         }
     }
 
-    pub(crate) fn trim(&mut self, framework: FrameworkId, batch: &BatchId, from: u32) {
+    /// Like a kill, except that its statuses say that the tasks were in somebody's way. Written down as KILLING, so that
+    /// the reason outlives the agent's process.
+    pub(crate) fn preempt(&mut self, framework: FrameworkId, batch: &BatchId, span: (u32, u32), why: Taking, now: Time) {
+        let id = self.durable.tenants.get(&framework).and_then(|tenant| tenant.batches.get(batch)).copied();
+        let Some((id, work)) = id.and_then(|id| Some((id, self.durable.works.get(&id)?))) else {
+            self.counters.unknown_targets += 1;
+            return;
+        };
+        let range = work.clip(span.0, span.1);
+        let alive = work.runs_where(range.clone(), |state| !state.is_terminal());
+        if alive.is_empty() {
+            return;
+        }
+        if let Some(group) = work.group {
+            self.note_group_over(group, format!("a task of launch {batch} of its group was preempted"), why.grace);
+        }
+        let Some(work) = self.durable.works.get(&id) else { return };
+        match &work.stage {
+            Stage::Over => {}
+            Stage::Preparing | Stage::Ready(_) => {
+                let status = TaskStatus::because(TaskState::Killed, Reason::Preempted, why.message);
+                self.end_range(id, range, status);
+            }
+            Stage::Sent { runner, .. } => {
+                let runner = *runner;
+                let fresh = work.runs_where(range, |state| matches!(state, TaskState::Staging | TaskState::Running));
+                let killing = TaskStatus::because(TaskState::Killing, Reason::Preempted, why.message);
+                for (first, count) in fresh {
+                    self.log(NewEntry::own(id, first, count, killing.clone()));
+                }
+                for run in alive {
+                    self.forward_kill(id, runner, Some(run), why.grace, now);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn trim(&mut self, framework: FrameworkId, batch: &BatchId, from: u32, message: Arc<str>) {
         let id = self.durable.tenants.get(&framework).and_then(|tenant| tenant.batches.get(batch)).copied();
         let Some((id, work)) = id.and_then(|id| Some((id, self.durable.works.get(&id)?))) else {
             self.counters.unknown_targets += 1;
@@ -98,23 +144,22 @@ impl Agent {
             Stage::Over => {}
             Stage::Preparing | Stage::Ready(_) => {
                 let range = work.clip(from, u32::MAX);
-                let status = TaskStatus::because(TaskState::Killed, Reason::Trimmed, "trimmed before it started");
-                self.end_range(id, range, status);
+                self.end_range(id, range, trimmed(&message));
             }
             Stage::Sent { runner, .. } => {
                 let runner = *runner;
-                let wanted = self.trims.entry(id).or_insert(from);
-                *wanted = from.min(*wanted);
+                let wanted = self.trims.entry(id).or_insert((from, message));
+                wanted.0 = from.min(wanted.0);
                 self.forward_trim(id, runner);
             }
         }
     }
 
     pub(crate) fn forward_trim(&mut self, id: WorkId, runner: RunnerId) {
-        if let Some(from) = self.trims.get(&id).copied()
+        if let Some((from, message)) = self.trims.get(&id).cloned()
             && self.is_live(runner)
         {
-            self.out.push(AgentEffect::ToRunner { runner, message: ToRunner::Trim { work: id, from } });
+            self.out.push(AgentEffect::ToRunner { runner, message: ToRunner::Trim { work: id, from, message } });
         }
     }
 

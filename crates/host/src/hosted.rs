@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use holm_model::{FrameworkInfo, Role};
-use holm_sdk::{Calls, Driver, DriverError, Event, Intent, Outcome, Scheduler};
+use holm_sdk::{Calls, Driver, DriverError, Event, GiveBack, Intent, Outcome, Scheduler};
 use tokio::sync::oneshot;
 
 use crate::guest::{Guest, GuestError, Limits};
@@ -106,6 +106,9 @@ impl Scheduler for Hosted {
             None => calls.abort("the scheduler's thread has ended"),
         }
     }
+
+    /// The component has had the event and answered by itself.
+    fn give_back(&mut self, _requests: Vec<GiveBack>, _calls: &mut Calls) {}
 }
 
 /// Runs a started scheduler as a framework until it finishes.

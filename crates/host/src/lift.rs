@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use holm_model::{
     Amount, Call, Digest, DirectoryGrant, Executed, FrameworkInfo, InputFile, Launch, Limits, ListenOn, Metering,
-    NetworkGrants, OfferId, Quantity, Ranges, Refusal, ResourceName, Resources, Role, RoleOptions, ServiceSpec,
-    TaskKind, TaskRange, TaskSpec,
+    NetworkGrants, OfferId, Quantity, Ranges, Refusal, ResourceName, Resources, Role, RoleOptions, ServiceSpec, TaskKind, TaskRange, TaskSpan, TaskSpec,
 };
 use holm_sdk::Intent;
 
@@ -55,6 +54,10 @@ pub(crate) fn call(call: wit::Call) -> Vec<Intent> {
         wit::Call::Kill(call) => parse("kill.task", &call.task)
             .map(|task| Intent::Call(Call::Kill { task, grace: call.grace.map(Duration::from_micros) })),
         wit::Call::Message(call) => message(call),
+        wit::Call::AcceptInverse(call) => accept_inverse(call),
+        wit::Call::DeclineInverse(offers) => {
+            list("decline-inverse", &offers).map(|offers| Intent::Call(Call::DeclineInverse { offers }))
+        }
         wit::Call::SetTimer(call) => {
             Ok(Intent::SetTimer { token: call.token, after: Duration::from_micros(call.after) })
         }
@@ -71,6 +74,25 @@ fn refuse(message: String) -> Intent {
 fn message(call: wit::TaskMessage) -> Result<Intent, String> {
     let (agent, task) = (parse("message.agent", &call.agent)?, parse("message.task", &call.task)?);
     Ok(Intent::Call(Call::Message { agent, task, data: call.data.into() }))
+}
+
+/// A span that makes no sense refuses the whole answer: what would be given instead is not for the host to guess.
+fn accept_inverse(call: wit::AcceptInverse) -> Result<Intent, String> {
+    let span = |span: wit::TaskSpan| {
+        Ok(TaskSpan { batch: parse("accept-inverse.tasks.launch", &span.launch)?, tasks: range(span.tasks) })
+    };
+    Ok(Intent::Call(Call::AcceptInverse {
+        offer: parse("accept-inverse.offer", &call.offer)?,
+        tasks: call.tasks.into_iter().map(span).collect::<Result<_, String>>()?,
+        grace: call.grace.map(Duration::from_micros),
+    }))
+}
+
+const fn range(tasks: wit::TaskRange) -> TaskRange {
+    match tasks {
+        wit::TaskRange::Single => TaskRange::Single,
+        wit::TaskRange::Array(range) => TaskRange::Array { first: range.first, count: range.count },
+    }
 }
 
 /// Launches that make no sense are refused one by one; the offers are used by the others, or go back.
@@ -105,10 +127,7 @@ fn group(call: wit::Group) -> Result<Intent, String> {
 }
 
 fn launch(launch: wit::Launch) -> Result<Launch, String> {
-    let tasks = match launch.tasks {
-        wit::TaskRange::Single => TaskRange::Single,
-        wit::TaskRange::Array(range) => TaskRange::Array { first: range.first, count: range.count },
-    };
+    let tasks = range(launch.tasks);
     let spec = Arc::new(template(launch.template)?);
     Ok(Launch { id: parse("id", &launch.id)?, tasks, slots: launch.slots, spec })
 }

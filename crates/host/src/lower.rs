@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use holm_model::{Offer, Quantity, ResourceName, Resources, TaskRange, TaskState, TaskStatus};
-use holm_sdk::{Event, TaskUpdate};
+use holm_model::{InverseReason, Offer, Quantity, ResourceName, Resources, TaskRange, TaskSpan, TaskState, TaskStatus};
+use holm_sdk::{Event, GiveBack, TaskUpdate};
 
 use crate::bindings::wit;
 
@@ -15,6 +15,10 @@ pub(crate) fn event(event: Event) -> wit::Event {
         Event::Disconnected { message } => wit::Event::Disconnected(message.to_string()),
         Event::Offers(offers) => wit::Event::Offers(offers.iter().map(offer).collect()),
         Event::Rescinded(offers) => wit::Event::Rescinded(offers.iter().map(ToString::to_string).collect()),
+        Event::InverseOffers(requests) => wit::Event::InverseOffers(requests.iter().map(give_back).collect()),
+        Event::InverseRescinded(offers) => {
+            wit::Event::InverseRescinded(offers.iter().map(ToString::to_string).collect())
+        }
         Event::Updates(updates) => wit::Event::Updates(updates.iter().flat_map(update).collect()),
         Event::AgentLost { agent, message } => {
             wit::Event::AgentLost(wit::AgentLost { agent: agent.to_string(), message: message.to_string() })
@@ -32,6 +36,37 @@ pub(crate) fn event(event: Event) -> wit::Event {
         Event::Input(bytes) => wit::Event::Input(bytes),
         Event::Timer(token) => wit::Event::Timer(token),
         Event::Error { message } => wit::Event::Error(message.to_string()),
+    }
+}
+
+fn give_back(request: &GiveBack) -> wit::InverseOffer {
+    let GiveBack { offer, suggested } = request;
+    wit::InverseOffer {
+        id: offer.id.to_string(),
+        framework: offer.framework.to_string(),
+        role: offer.role.to_string(),
+        agent: offer.agent.map(|agent| agent.to_string()),
+        resources: resources(&offer.resources),
+        deadline: micros(offer.deadline),
+        reason: match offer.reason {
+            InverseReason::Preemption => wit::InverseReason::Preemption,
+            InverseReason::ScaleDown => wit::InverseReason::ScaleDown,
+            InverseReason::Maintenance => wit::InverseReason::Maintenance,
+        },
+        beneficiary: offer.beneficiary.as_ref().map(ToString::to_string),
+        message: offer.message.to_string(),
+        suggested: suggested.iter().map(span).collect(),
+    }
+}
+
+fn span(span: &TaskSpan) -> wit::TaskSpan {
+    wit::TaskSpan { launch: span.batch.to_string(), tasks: range(span.tasks) }
+}
+
+fn range(tasks: TaskRange) -> wit::TaskRange {
+    match tasks {
+        TaskRange::Single => wit::TaskRange::Single,
+        TaskRange::Array { first, count } => wit::TaskRange::Array(wit::IndexRange { first, count }),
     }
 }
 
@@ -70,10 +105,7 @@ fn update(update: &TaskUpdate) -> Vec<wit::TaskUpdate> {
 }
 
 fn alike(update: &TaskUpdate) -> wit::TaskUpdate {
-    let tasks = match update.tasks {
-        TaskRange::Single => wit::TaskRange::Single,
-        TaskRange::Array { first, count } => wit::TaskRange::Array(wit::IndexRange { first, count }),
-    };
+    let tasks = range(update.tasks);
     wit::TaskUpdate {
         agent: update.agent.map(|agent| agent.to_string()),
         launch: update.batch.to_string(),

@@ -36,6 +36,8 @@ const fn action_of(call: &Call) -> Action {
         | Call::Demand { .. }
         | Call::SetRoleOptions { .. }
         | Call::Acknowledge { .. }
+        | Call::AcceptInverse { .. }
+        | Call::DeclineInverse { .. }
         | Call::Message { .. } => Action::Schedule,
     }
 }
@@ -73,6 +75,8 @@ impl Master {
             Call::Kill { task, grace } => self.kill_for(id, &task, grace),
             Call::Acknowledge { agent, incarnation, sequence } => self.acknowledge(id, agent, incarnation, sequence),
             Call::Message { agent, task, data } => self.message_to_task(id, agent, task, data),
+            Call::AcceptInverse { offer, tasks, grace } => self.accept_inverse(id, offer, &tasks, grace),
+            Call::DeclineInverse { offers } => self.decline_inverse(id, &offers),
             Call::Teardown => {
                 let why = "torn down by the framework".into();
                 self.complete(id, Ending { session: Some(session), why, requests: Vec::new() });

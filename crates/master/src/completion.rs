@@ -67,6 +67,7 @@ impl Master {
         let entered = framework.state.enter(FrameworkState::Completed);
         let Some(FrameworkState::Completing(ending)) = self.check(entered) else { return };
         self.remove_from_agents(id);
+        self.drop_inverse_offers(id);
         let removed = self.allocator.remove_framework(id);
         self.check(removed);
         self.out.frameworks.insert(id);

@@ -25,6 +25,7 @@ mod effect;
 mod event;
 mod frameworks;
 mod group;
+mod inverse;
 pub mod invariants;
 mod launches;
 mod liveness;

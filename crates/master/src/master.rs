@@ -8,6 +8,7 @@ use holm_model::{AgentId, ClusterId, ClusterRecord, Epoch, FrameworkId, SecretHa
 
 use crate::agents::{Agent, AgentState};
 use crate::frameworks::{Framework, FrameworkState};
+use crate::inverse::InverseOffers;
 use crate::launches::Launches;
 use crate::logs::Logs;
 use crate::offers::Offers;
@@ -39,6 +40,7 @@ pub struct Master {
     pub(crate) completed: VecDeque<FrameworkId>,
     pub(crate) launches: Launches,
     pub(crate) offers: Offers,
+    pub(crate) inverse: InverseOffers,
     pub(crate) logs: Logs,
     pub(crate) sessions: BTreeMap<SessionId, Peer>,
     pub(crate) writes: Writes,
@@ -71,6 +73,7 @@ impl Master {
             completed: VecDeque::new(),
             launches: Launches::default(),
             offers: Offers::default(),
+            inverse: InverseOffers::default(),
             logs: Logs::default(),
             sessions: BTreeMap::new(),
             writes: Writes::default(),
@@ -174,6 +177,7 @@ impl Master {
                 Timer::Allocate | Timer::Roles => {}
                 Timer::Contention => self.relieve_contention(),
                 Timer::Offer(offer) => self.expire_offer(offer),
+                Timer::Inverse(offer) => drop(self.take_inverse(offer)),
                 Timer::Ping(agent) => self.ping(agent),
                 Timer::AgentTimeout(agent) => self.agent_timed_out(agent),
                 Timer::Heartbeat(framework) => self.heartbeat(framework),

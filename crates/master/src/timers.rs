@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holm_model::{AgentId, FrameworkId, OfferId, Time};
+use holm_model::{AgentId, FrameworkId, InverseOfferId, OfferId, Time};
 
 use crate::WriteId;
 
@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Contention,
     /// An offer expires.
     Offer(OfferId),
+    /// The deadline of an inverse offer.
+    Inverse(InverseOfferId),
     /// A connected agent is to be asked for a sign of life.
     Ping(AgentId),
     /// A disconnected agent is given up.

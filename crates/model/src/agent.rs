@@ -64,4 +64,7 @@ impl AgentInfo {
 
     /// The capability of an agent that runs executors, and tasks inside them.
     pub const EXECUTORS: &'static str = "executors";
+
+    /// The capability of an agent that tells preempted tasks from killed ones.
+    pub const PREEMPTION: &'static str = "preemption";
 }

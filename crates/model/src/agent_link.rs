@@ -133,6 +133,24 @@ pub enum ToAgent {
         batch: BatchId,
         /// The first position to give up.
         from: u32,
+        /// Why, for people; empty when there is nothing to say.
+        message: Arc<str>,
+    },
+    /// Take from these tasks what they hold: they end KILLED with reason PREEMPTED, once their grace period is over. Only
+    /// for agents with the capability [`AgentInfo::PREEMPTION`].
+    Preempt {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which launch.
+        batch: BatchId,
+        /// The position (not index) of the first task.
+        first: u32,
+        /// How many tasks, at least 1.
+        count: u32,
+        /// How long they may take; none is the agent's default.
+        grace: Option<Duration>,
+        /// For whom and by which rule, for people.
+        message: Arc<str>,
     },
     /// The framework has everything up to `sequence`.
     Acknowledge {

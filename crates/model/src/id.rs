@@ -103,6 +103,10 @@ minted_id! {
     /// Offers that are accepted all or none. It dies with the epoch in which they were made.
     GangId, "gang"
 }
+minted_id! {
+    /// One inverse offer: a request to give something back. It dies with the epoch in which it was made.
+    InverseOfferId, "inverse"
+}
 
 /// One runner process of one agent, numbered in the order the agent started them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,6 +14,7 @@ mod digest;
 mod executor;
 mod framework;
 mod id;
+mod inverse;
 mod name;
 mod network;
 mod offer;
@@ -50,7 +51,8 @@ pub use demand::{
 pub use digest::{Digest, ParseDigestError};
 pub use executor::{Executed, ExecutedError, MAX_EXECUTED_BYTES};
 pub use framework::{FrameworkInfo, FrameworkInfoError, MAX_FAILOVER_TIMEOUT};
-pub use id::{AgentId, ClusterId, Epoch, FrameworkId, GangId, OfferId, ParseIdError, RunnerId};
+pub use id::{AgentId, ClusterId, Epoch, FrameworkId, GangId, InverseOfferId, OfferId, ParseIdError, RunnerId};
+pub use inverse::{InverseOffer, InverseReason, MAX_GIVEN_SPANS, ParseInverseReasonError, TaskSpan};
 pub use name::{BatchId, MAX_NAME_BYTES, NameError, TaskId};
 pub use network::{
     HostName, HostPattern, ListenOn, MAX_NET_PATTERNS, NetPattern, Network, NetworkGrants, ParseNetworkError, PortSpan,

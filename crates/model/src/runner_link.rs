@@ -82,6 +82,8 @@ pub enum ToRunner {
         work: WorkId,
         /// The first position to give up.
         from: u32,
+        /// Why, for people; empty when there is nothing to say.
+        message: Arc<str>,
     },
     /// Bytes for a running task.
     Message {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, Launch, Offer, OfferId, Refusal,
-    Resources, Role, RoleOptions, RunnerId, Secret, Source, TaskId, TaskRange, TaskStatus, Update,
+    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, InverseOffer, InverseOfferId, Launch, Offer, OfferId, Refusal, Resources, Role, RoleOptions, RunnerId, Secret, Source, TaskId, TaskRange, TaskSpan, TaskStatus, Update,
 };
 
 /// Largest framework message, in bytes.
@@ -106,6 +105,23 @@ pub enum Call {
         /// The bytes.
         data: Arc<[u8]>,
     },
+    /// Give back what an inverse offer asks for. The master ends the named tasks at once: a launch's unstarted end
+    /// is trimmed, other tasks are asked to stop. What the framework ends by other means counts as well; what is missing at
+    /// the deadline the master takes.
+    AcceptInverse {
+        /// The inverse offer.
+        offer: InverseOfferId,
+        /// The tasks to end, at most [`crate::MAX_GIVEN_SPANS`] runs of them; none when the framework ends some itself.
+        tasks: Vec<TaskSpan>,
+        /// How long those that run may take to end by themselves; none is the agent's default.
+        grace: Option<Duration>,
+    },
+    /// The framework chooses nothing: the master may choose for it before the deadline, unless the agent is to be
+    /// maintained, which happens at its time.
+    DeclineInverse {
+        /// The inverse offers; unknown ones are ignored.
+        offers: Vec<InverseOfferId>,
+    },
     /// End the framework: kill its tasks and forget its registration.
     Teardown,
 }
@@ -173,6 +189,10 @@ pub enum SchedulerEvent {
     Offers(Vec<Offer>),
     /// Offers that are no longer valid.
     Rescinded(Vec<OfferId>),
+    /// Something is asked back. See [`Call::AcceptInverse`].
+    InverseOffers(Vec<InverseOffer>),
+    /// What is not asked back any more: it was given, taken, or is not needed.
+    InverseRescinded(Vec<InverseOfferId>),
     /// Tasks entered new states.
     Updates {
         /// The agent that runs them, or to which they were to be launched.

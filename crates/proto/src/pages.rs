@@ -67,6 +67,12 @@ pub fn event(event: &SchedulerEvent) -> Vec<v1::EventEnvelope> {
         Event::Rescinded(v1::Rescinded { offer_ids }) => {
             paged(offer_ids, String::len, |offer_ids| Event::Rescinded(v1::Rescinded { offer_ids }))
         }
+        Event::InverseOffers(v1::InverseOffers { offers }) => {
+            paged(offers, Message::encoded_len, |offers| Event::InverseOffers(v1::InverseOffers { offers }))
+        }
+        Event::InverseRescinded(v1::InverseRescinded { offer_ids }) => {
+            paged(offer_ids, String::len, |offer_ids| Event::InverseRescinded(v1::InverseRescinded { offer_ids }))
+        }
         Event::Updates(v1::Updates { agent_id, incarnation, source, updates }) => {
             paged(updates, Message::encoded_len, |updates| {
                 Event::Updates(v1::Updates { agent_id: agent_id.clone(), incarnation, source, updates })

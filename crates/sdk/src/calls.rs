@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentId, Call, Demand, Launch, OfferId, Refusal, Role, RoleOptions, TaskId};
+use holm_model::{AgentId, Call, Demand, InverseOfferId, Launch, OfferId, Refusal, Role, RoleOptions, TaskId, TaskSpan};
 
 /// One thing that a scheduler wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,17 @@ impl Calls {
     /// Stops a task, or every task of a launch. Asked for without a master, it is done as soon as there is one.
     pub fn kill(&mut self, task: TaskId, grace: Option<Duration>) {
         self.call(Call::Kill { task, grace });
+    }
+
+    /// Gives back what an inverse offer asks for: the master ends these tasks at once, those that run with this much time
+    /// to end by themselves. Without tasks it is a promise to end some otherwise.
+    pub fn accept_inverse(&mut self, offer: InverseOfferId, tasks: Vec<TaskSpan>, grace: Option<Duration>) {
+        self.call(Call::AcceptInverse { offer, tasks, grace });
+    }
+
+    /// Leaves it to the master to choose.
+    pub fn decline_inverse(&mut self, offers: impl IntoIterator<Item = InverseOfferId>) {
+        self.call(Call::DeclineInverse { offers: offers.into_iter().collect() });
     }
 
     /// Sends bytes to a running task, best effort.

@@ -53,7 +53,7 @@ pub use driver::{Driver, DriverError, Handle, MAX_OUTBOX, MAX_TIMERS, OnFinish, 
 pub use holm_model as model;
 #[cfg(feature = "grpc")]
 pub use holm_proto as proto;
-pub use holm_session::{Identity, TaskUpdate};
+pub use holm_session::{GiveBack, Identity, TaskUpdate};
 pub use scheduler::{Configured, Event, Scheduler, framework_info};
 
 /// Exports a [`Configured`] scheduler from this crate as a component of the world `holm:framework/scheduler`. Where the

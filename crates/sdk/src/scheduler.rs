@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentId, Epoch, FrameworkId, FrameworkInfo, Offer, OfferId, Role, RunnerId, TaskId};
-use holm_session::{Notice, TaskUpdate};
+use holm_model::{
+    AgentId, Epoch, FrameworkId, FrameworkInfo, InverseOfferId, Offer, OfferId, Role, RunnerId, TaskId,
+};
+use holm_session::{GiveBack, Notice, TaskUpdate};
 
 use crate::Calls;
 
@@ -18,6 +20,31 @@ pub trait Scheduler {
     /// Takes in what happened since the last time, in order and never nothing, and says what to do about it. It should
     /// return within milliseconds; meanwhile nothing is sent and nothing received.
     fn handle(&mut self, events: Vec<Event>, calls: &mut Calls);
+
+    /// Answers inverse offers: the cluster wants something back, and the framework may choose what before the master does.
+    /// Called after [`Scheduler::handle`] has seen the [`Event::InverseOffers`] with the same requests.
+    ///
+    /// Unless a scheduler knows better, it gives up what is suggested: unstarted ends of launches first, then the
+    /// youngest tasks.
+    fn give_back(&mut self, requests: Vec<GiveBack>, calls: &mut Calls) {
+        for GiveBack { offer, suggested } in requests {
+            calls.accept_inverse(offer.id, suggested, None);
+        }
+    }
+}
+
+/// Calls a scheduler with what happened, and for what is asked back.
+pub(crate) fn call<S: Scheduler + ?Sized>(scheduler: &mut S, events: Vec<Event>, calls: &mut Calls) {
+    let mut requests = Vec::new();
+    for event in &events {
+        if let Event::InverseOffers(asked) = event {
+            requests.extend(asked.iter().cloned());
+        }
+    }
+    scheduler.handle(events, calls);
+    if !requests.is_empty() {
+        scheduler.give_back(requests, calls);
+    }
 }
 
 /// A scheduler that is made from bytes of configuration, as one that runs as a component must be.
@@ -48,6 +75,11 @@ pub enum Event {
     Offers(Vec<Offer>),
     /// Offers that are gone.
     Rescinded(Vec<OfferId>),
+    /// Something is asked back, each request with tasks that would do. Answered by [`Scheduler::give_back`], which is
+    /// called next.
+    InverseOffers(Vec<GiveBack>),
+    /// What is not asked back any more: it was given, taken, or is not needed.
+    InverseRescinded(Vec<InverseOfferId>),
     /// Tasks entered new states. Every task that was launched enters an end state exactly once, whatever happens to
     /// agents, masters and connections.
     Updates(Vec<TaskUpdate>),
@@ -94,6 +126,8 @@ impl From<Notice> for Event {
             Notice::Disconnected { message } => Event::Disconnected { message },
             Notice::Offers(offers) => Event::Offers(offers),
             Notice::Rescinded(offers) => Event::Rescinded(offers),
+            Notice::InverseOffers(requests) => Event::InverseOffers(requests),
+            Notice::InverseRescinded(offers) => Event::InverseRescinded(offers),
             Notice::Updates(updates) => Event::Updates(updates),
             Notice::AgentLost { agent, message } => Event::AgentLost { agent, message },
             Notice::RunnerLost { agent, runner, message } => Event::RunnerLost { agent, runner, message },

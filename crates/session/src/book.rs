@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, BatchId, BatchReport, Incarnation, Launch, Reason, Source, TaskId, TaskRange, TaskState, TaskStatus,
-    Update, Usages,
+    AgentId, BatchId, BatchReport, Incarnation, Launch, Reason, Resources, Role, Source, TaskId, TaskRange, TaskState,
+    TaskStatus, Update, Usages,
 };
 
 use crate::event::TaskUpdate;
@@ -23,20 +23,34 @@ pub(crate) struct Book {
     ended: VecDeque<BatchId>,
     /// The latest life of each agent's logs that was heard of.
     incarnations: BTreeMap<AgentId, Incarnation>,
+    /// How many launches have been written down.
+    written: u64,
+}
+
+/// What a launch holds, as far as is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Holding {
+    /// In which role; none for what was launched without an offer.
+    pub(crate) role: Option<Role>,
+    pub(crate) slots: u32,
+    pub(crate) shape: Resources,
 }
 
 #[derive(Debug)]
-struct Entry {
-    agent: AgentId,
+pub(crate) struct Entry {
+    pub(crate) agent: AgentId,
+    pub(crate) holding: Holding,
+    /// How many launches were written down before it: the higher, the younger.
+    pub(crate) order: u64,
     /// The life of the agent's logs in which it was launched or last seen, as far as is known.
     since: Option<Incarnation>,
-    tasks: TaskRange,
+    pub(crate) tasks: TaskRange,
     /// The subscription in which it was last sent or seen in a report.
     round: u64,
     /// Per position, the last state delivered; empty once every task has ended.
-    states: Vec<Option<TaskState>>,
+    pub(crate) states: Vec<Option<TaskState>>,
     /// Tasks that have not ended.
-    live: u32,
+    pub(crate) live: u32,
     /// Kills to repeat to a master that may not have had them, by array index.
     kills: BTreeMap<Option<u32>, Kill>,
 }
@@ -57,15 +71,18 @@ impl Book {
     }
 
     /// Writes down a launch that is about to be sent in subscription `round`. Its id is not live.
-    pub(crate) fn add(&mut self, launch: &Launch, agent: AgentId, round: u64) {
-        self.insert(launch.id.clone(), launch.tasks, agent, round);
+    pub(crate) fn add(&mut self, launch: &Launch, agent: AgentId, role: Option<Role>, round: u64) {
+        let holding = Holding { role, slots: launch.slots, shape: launch.spec.resources.clone() };
+        self.insert(launch.id.clone(), launch.tasks, agent, holding, round);
     }
 
-    fn insert(&mut self, id: BatchId, tasks: TaskRange, agent: AgentId, round: u64) {
+    fn insert(&mut self, id: BatchId, tasks: TaskRange, agent: AgentId, holding: Holding, round: u64) {
+        self.written += 1;
+        let order = self.written;
         let count = tasks.count();
         let states = vec![None; count as usize];
         let since = self.incarnations.get(&agent).copied();
-        let entry = Entry { agent, since, tasks, round, states, live: count, kills: BTreeMap::new() };
+        let entry = Entry { agent, holding, order, since, tasks, round, states, live: count, kills: BTreeMap::new() };
         if let Some(old) = self.launches.insert(id.clone(), entry) {
             self.unlink(old.agent, &id);
         }
@@ -112,7 +129,9 @@ impl Book {
     /// Takes a launch of an agent's report in; one not known yet is written down, as after a restart of the framework.
     pub(crate) fn report(&mut self, agent: AgentId, report: &BatchReport, round: u64) -> Vec<TaskUpdate> {
         if !self.launches.contains_key(&report.id) {
-            self.insert(report.id.clone(), report.tasks, agent, round);
+            let (slots, shape) = (report.slots, report.shape.clone());
+            let holding = Holding { role: Some(report.role.clone()), slots, shape };
+            self.insert(report.id.clone(), report.tasks, agent, holding, round);
         }
         let entry = self.launches.get_mut(&report.id).filter(|entry| entry.agent == agent);
         let Some(entry) = entry.filter(|entry| entry.tasks == report.tasks) else { return Vec::new() };
@@ -161,6 +180,18 @@ impl Book {
             }
         }
         news
+    }
+
+    /// The launches that have tasks which have not ended: on one agent, or anywhere.
+    pub(crate) fn live_on(&self, agent: Option<AgentId>) -> Vec<(&BatchId, &Entry)> {
+        let there = |(_, entry): &(&BatchId, &Entry)| entry.live > 0;
+        match agent {
+            Some(agent) => {
+                let ids = self.by_agent.get(&agent).into_iter().flatten();
+                ids.filter_map(|id| Some((id, self.launches.get(id)?))).filter(there).collect()
+            }
+            None => self.launches.iter().filter(there).collect(),
+        }
     }
 
     /// Agents that have launches here.
@@ -280,7 +311,7 @@ fn part_of(tasks: TaskRange, first: u32, count: u32) -> TaskRange {
 
 #[cfg(test)]
 mod tests {
-    use holm_model::{Epoch, Resources, Role, StatusRun, TaskSpec};
+    use holm_model::{Epoch, StatusRun, TaskSpec};
 
     use super::*;
 
@@ -323,7 +354,7 @@ mod tests {
     #[test]
     fn an_end_is_news_once_and_only_for_those_who_had_not_ended() {
         let mut book = Book::default();
-        book.add(&launch("a", 4), agent(), 1);
+        book.add(&launch("a", 4), agent(), None, 1);
         assert_eq!(
             shown(&book.apply(agent(), Source::Agent, &update("a", 1, 2, TaskState::Finished))),
             ["11..13 FINISHED"]
@@ -340,7 +371,7 @@ mod tests {
     #[test]
     fn news_about_a_part_of_a_run_keeps_what_those_tasks_used() {
         let mut book = Book::default();
-        book.add(&launch("a", 3), agent(), 1);
+        book.add(&launch("a", 3), agent(), None, 1);
         book.apply(agent(), Source::Agent, &update("a", 1, 1, TaskState::Failed));
         let used = |fuel| holm_model::Usage { fuel, ..Default::default() };
         let usages = Usages::new([1, 2, 3].map(used));
@@ -355,11 +386,11 @@ mod tests {
     fn what_no_report_mentions_was_dropped_or_is_gone() {
         let mut book = Book::default();
         book.heard(agent(), Incarnation(1));
-        book.add(&launch("a", 3), agent(), 1);
-        book.add(&launch("seen", 2), agent(), 1);
+        book.add(&launch("a", 3), agent(), None, 1);
+        book.add(&launch("seen", 2), agent(), None, 1);
         book.apply(agent(), Source::Agent, &update("a", 1, 1, TaskState::Running));
         book.report(agent(), &report("seen", &[(2, TaskState::Running)]), 2);
-        book.add(&launch("later", 1), agent(), 2);
+        book.add(&launch("later", 1), agent(), None, 2);
         assert_eq!(shown(&book.resolve(agent(), 2)), ["10..11 DROPPED", "11..12 GONE", "12..13 DROPPED"]);
         assert!(book.is_live(&"seen".parse().unwrap()) && book.is_live(&"later".parse().unwrap()));
         assert!(book.resolve(agent(), 2).is_empty());
@@ -370,7 +401,7 @@ mod tests {
         for (at_launch, at_report) in [(Some(1), 2), (None, 2)] {
             let mut book = Book::default();
             at_launch.into_iter().for_each(|number| book.heard(agent(), Incarnation(number)));
-            book.add(&launch("a", 2), agent(), 1);
+            book.add(&launch("a", 2), agent(), None, 1);
             book.heard(agent(), Incarnation(at_report));
             assert_eq!(shown(&book.resolve(agent(), 2)), ["10..12 GONE"]);
         }
@@ -380,7 +411,7 @@ mod tests {
     fn a_refusal_holds_whatever_agent_the_master_names() {
         let nobody = AgentId::new(Epoch(0), 0);
         let mut book = Book::default();
-        book.add(&launch("a", 2), agent(), 1);
+        book.add(&launch("a", 2), agent(), None, 1);
         assert!(book.apply(nobody, Source::Agent, &update("a", 0, 2, TaskState::Dropped)).is_empty());
         assert!(book.apply(nobody, Source::Master, &update("a", 0, 2, TaskState::Gone)).is_empty());
         assert_eq!(
@@ -400,7 +431,7 @@ mod tests {
     #[test]
     fn a_report_that_contradicts_the_book_is_not_believed() {
         let mut book = Book::default();
-        book.add(&launch("a", 3), agent(), 1);
+        book.add(&launch("a", 3), agent(), None, 1);
         assert!(book.report(agent(), &report("a", &[(9, TaskState::Finished)]), 2).is_empty());
         let elsewhere = AgentId::new(Epoch(1), 2);
         assert!(book.apply(elsewhere, Source::Agent, &update("a", 0, 3, TaskState::Finished)).is_empty());
@@ -410,7 +441,7 @@ mod tests {
     #[test]
     fn kills_are_repeated_until_their_target_has_ended() {
         let mut book = Book::default();
-        book.add(&launch("a", 2), agent(), 1);
+        book.add(&launch("a", 2), agent(), None, 1);
         assert!(book.kill(&"a/11".parse().unwrap(), None));
         assert!(!book.kill(&"b".parse().unwrap(), None));
         assert_eq!(book.kills_on(agent()).len(), 1);
@@ -423,7 +454,7 @@ mod tests {
         let mut book = Book::default();
         for number in 0..MAX_ENDED + 10 {
             let id = format!("t{number}");
-            book.add(&launch(&id, 1), agent(), 1);
+            book.add(&launch(&id, 1), agent(), None, 1);
             book.apply(agent(), Source::Agent, &update(&id, 0, 1, TaskState::Finished));
         }
         assert_eq!(book.launches.len(), MAX_ENDED);

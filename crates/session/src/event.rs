@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, BatchId, Call, Epoch, FrameworkId, Offer, OfferId, RunnerId, SchedulerEvent, Secret, Subscribe, TaskId,
-    TaskRange, TaskStatus, Usage, Usages,
+    AgentId, BatchId, Call, Epoch, FrameworkId, InverseOffer, InverseOfferId, Offer, OfferId, RunnerId, SchedulerEvent,
+    Secret, Subscribe, TaskId, TaskRange, TaskSpan, TaskStatus, Usage, Usages,
 };
 
 /// What makes a framework itself: with it, and only with it, the framework can come back and find its tasks.
@@ -149,6 +149,16 @@ impl TaskUpdate {
     }
 }
 
+/// A request to give something back, with tasks that would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GiveBack {
+    /// The request.
+    pub offer: InverseOffer,
+    /// Tasks whose end would give enough, or all there are if that is less: unstarted ends of launches first, then the
+    /// youngest.
+    pub suggested: Vec<TaskSpan>,
+}
+
 /// What a scheduler is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
@@ -168,6 +178,10 @@ pub enum Notice {
     Offers(Vec<Offer>),
     /// Offers that are gone.
     Rescinded(Vec<OfferId>),
+    /// Something is asked back.
+    InverseOffers(Vec<GiveBack>),
+    /// What is not asked back any more.
+    InverseRescinded(Vec<InverseOfferId>),
     /// Tasks entered new states. A task enters an end state exactly once.
     Updates(Vec<TaskUpdate>),
     /// An agent is out of reach or has left. What that means for its tasks comes as updates.

@@ -9,12 +9,13 @@ mod book;
 mod cursor;
 mod epoch;
 mod event;
+mod giving;
 mod phase;
 mod subscription;
 
 pub use backoff::{Backoff, MAX_DELAY, MIN_DELAY};
 pub use book::MAX_ENDED;
 pub use epoch::{EpochFilter, StaleEpoch};
-pub use event::{Effect, End, Identity, Input, Notice, Outbound, TaskUpdate};
+pub use event::{Effect, End, GiveBack, Identity, Input, Notice, Outbound, TaskUpdate};
 pub use phase::{Phase, PhaseError};
 pub use subscription::{Options, Subscription};

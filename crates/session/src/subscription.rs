@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::book::Book;
 use crate::cursor::Cursors;
 use crate::epoch::EpochFilter;
-use crate::event::{Effect, End, Identity, Input, Notice, Outbound, TaskUpdate};
+use crate::event::{Effect, End, GiveBack, Identity, Input, Notice, Outbound, TaskUpdate};
 use crate::phase::Phase;
 
 mod demand;
@@ -42,7 +42,7 @@ pub struct Subscription {
     round: u64,
     backoff: Backoff,
     suppressed: BTreeSet<Role>,
-    offers: BTreeMap<OfferId, AgentId>,
+    offers: BTreeMap<OfferId, (AgentId, Role)>,
     book: Book,
     cursors: Cursors,
     tearing_down: bool,
@@ -209,6 +209,11 @@ impl Subscription {
                     self.deliver(Notice::Rescinded(offers));
                 }
             }
+            SchedulerEvent::InverseOffers(offers) => {
+                let give = |offer| GiveBack { suggested: self.book.suggest(&offer), offer };
+                self.deliver(Notice::InverseOffers(offers.into_iter().map(give).collect()));
+            }
+            SchedulerEvent::InverseRescinded(offers) => self.deliver(Notice::InverseRescinded(offers)),
             SchedulerEvent::Updates { agent, incarnation, source, updates } => {
                 self.updates(agent, incarnation, source, &updates);
             }
@@ -256,7 +261,7 @@ impl Subscription {
     }
 
     fn offered(&mut self, offers: Vec<Offer>) {
-        self.offers.extend(offers.iter().map(|offer| (offer.id, offer.agent)));
+        self.offers.extend(offers.iter().map(|offer| (offer.id, (offer.agent, offer.role.clone()))));
         self.deliver(Notice::Offers(offers));
     }
 
@@ -325,7 +330,7 @@ impl Subscription {
                     "message to {task} on {agent} has {bytes} bytes; the limit is {MAX_MESSAGE_BYTES}"
                 ));
             }
-            call @ Call::Message { .. } => self.send(call),
+            call @ (Call::Message { .. } | Call::AcceptInverse { .. } | Call::DeclineInverse { .. }) => self.send(call),
             Call::Acknowledge { .. } => {}
             Call::Teardown => self.teardown(),
         }
@@ -356,9 +361,9 @@ impl Subscription {
             return self.decline(offers, refusal);
         }
         match self.agent_of(&offers) {
-            Ok(agent) => {
+            Ok((agent, role)) => {
                 self.offers.retain(|offer, _| !offers.contains(offer));
-                let launches = self.write_down(launches, agent);
+                let launches = self.write_down(launches, agent, &role);
                 self.send(Call::Accept { offers, launches, refusal });
             }
             Err(message) => {
@@ -371,32 +376,34 @@ impl Subscription {
         }
     }
 
-    fn write_down(&mut self, launches: Vec<Launch>, agent: AgentId) -> Vec<Launch> {
+    fn write_down(&mut self, launches: Vec<Launch>, agent: AgentId, role: &Role) -> Vec<Launch> {
         let mut fresh = Vec::with_capacity(launches.len());
         for launch in launches {
             if self.book.is_live(&launch.id) {
                 self.refuse_duplicate(&launch.id);
                 continue;
             }
-            self.book.add(&launch, agent, self.round);
+            self.book.add(&launch, agent, Some(role.clone()), self.round);
             fresh.push(launch);
         }
         fresh
     }
 
-    /// The one agent whose offers these are.
-    fn agent_of(&self, offers: &[OfferId]) -> Result<AgentId, String> {
+    /// The one agent whose offers these are, and the role of the first: that all are of one is for the master to check.
+    fn agent_of(&self, offers: &[OfferId]) -> Result<(AgentId, Role), String> {
         let mut agents = BTreeMap::new();
+        let mut role = None;
         for offer in offers {
-            let agent = self.offers.get(offer).ok_or_else(|| format!("{offer} is not held (any more)"))?;
+            let (agent, of) = self.offers.get(offer).ok_or_else(|| format!("{offer} is not held (any more)"))?;
+            role.get_or_insert(of);
             if agents.insert(*offer, *agent).is_some() {
                 return Err(format!("{offer} is listed twice"));
             }
         }
         let agents: BTreeSet<AgentId> = agents.into_values().collect();
-        match (agents.first(), agents.last()) {
-            (Some(first), Some(last)) if first == last => Ok(*first),
-            (Some(first), Some(last)) => Err(format!("offers of one ACCEPT are of several agents, {first} and {last}")),
+        match (agents.first(), agents.last(), role) {
+            (Some(first), Some(last), Some(role)) if first == last => Ok((*first, role.clone())),
+            (Some(first), Some(last), _) => Err(format!("offers of one ACCEPT are of several agents, {first} and {last}")),
             _ => Err("ACCEPT names no offer".to_owned()),
         }
     }

@@ -248,6 +248,23 @@ impl World {
                 offers.iter().map(show).collect()
             }
             Notice::Rescinded(offers) => vec![format!("rescinded {}", named(offers))],
+            Notice::InverseOffers(requests) => {
+                let show = |request: &holm_session::GiveBack| {
+                    let offer = &request.offer;
+                    let agent = offer.agent.map_or_else(String::new, |agent| format!(" on {}", self.name_of_id(&agent)));
+                    let suggested: Vec<_> = request.suggested.iter().map(ToString::to_string).collect();
+                    let within = crate::text::show_duration(offer.deadline);
+                    let (id, reason, role, resources) = (offer.id, offer.reason, &offer.role, &offer.resources);
+                    let suggested = suggested.join(" ");
+                    let why = &offer.message;
+                    format!("{id} asks {role} for {resources}{agent} within {within} ({reason}: {why}); say {suggested}")
+                };
+                requests.iter().map(show).collect()
+            }
+            Notice::InverseRescinded(offers) => {
+                let ids: Vec<_> = offers.iter().map(ToString::to_string).collect();
+                vec![format!("no longer asked for {}", ids.join(" "))]
+            }
             Notice::Updates(updates) => updates.iter().map(|update| self.show_update(update)).collect(),
             Notice::AgentLost { agent, message } => vec![format!("lost agent {}: {message}", self.name_of_id(agent))],
             Notice::RunnerLost { agent, runner, message } => {
@@ -294,6 +311,14 @@ fn show_call(call: &Call) -> Option<String> {
         Call::SetRoleOptions { .. } => "chooses its offers anew".to_owned(),
         Call::Kill { task, .. } => format!("kills {task}"),
         Call::Message { task, data, .. } => format!("tells {task} {:?}", String::from_utf8_lossy(data)),
+        Call::AcceptInverse { offer, tasks, .. } => {
+            let tasks: Vec<_> = tasks.iter().map(ToString::to_string).collect();
+            format!("gives back {} for {offer}", if tasks.is_empty() { "something".to_owned() } else { tasks.join(" ") })
+        }
+        Call::DeclineInverse { offers } => {
+            let ids: Vec<_> = offers.iter().map(ToString::to_string).collect();
+            format!("leaves the choice for {}", ids.join(" "))
+        }
         Call::Teardown => "tears itself down".to_owned(),
         Call::Acknowledge { .. } => return None,
     })

@@ -147,8 +147,8 @@ impl Runner {
                 self.launch(work, framework, launch, prepared, now)
             }
             ToRunner::Kill { work, positions, grace } => self.kill(work, positions, grace, now),
-            ToRunner::Trim { work, from } => {
-                let status = TaskStatus::because(TaskState::Killed, Reason::Trimmed, "trimmed before it started");
+            ToRunner::Trim { work, from, message } => {
+                let status = trimmed(&message);
                 self.give_up(work, from..u32::MAX, &status);
             }
             ToRunner::Message { work, position, data } => {
@@ -312,4 +312,10 @@ impl Runner {
             self.out.push(RunnerEffect::Exit { message: message.into() });
         }
     }
+}
+
+/// The end of a task that was trimmed, with what the master said about it.
+pub(crate) fn trimmed(message: &Arc<str>) -> TaskStatus {
+    let message = if message.is_empty() { "trimmed before it started".into() } else { Arc::clone(message) };
+    TaskStatus::because(TaskState::Killed, Reason::Trimmed, message)
 }

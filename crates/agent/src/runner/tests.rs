@@ -208,7 +208,7 @@ fn a_kill_without_grace_is_immediate_and_a_second_kill_only_shortens() {
 fn a_trim_gives_up_what_has_not_started() {
     let mut rig = Rig::new();
     rig.agent(launch(6, 2));
-    rig.agent(ToRunner::Trim { work: WORK, from: 1 });
+    rig.agent(ToRunner::Trim { work: WORK, from: 1, message: "".into() });
     assert_eq!(rig.told(), ["1 [2+4] KILLED TRIMMED"]);
     rig.ended(0, TaskState::Finished);
     rig.ended(1, TaskState::Finished);
@@ -328,7 +328,7 @@ proptest! {
                 2 => rig.event(RunnerEvent::Ended { work, position, status: TaskStatus::of(TaskState::Finished) }),
                 3 => rig.event(RunnerEvent::Started { work, position }),
                 4 => rig.agent(ToRunner::Kill { work, positions: Some((position, 2)), grace: GRACE * (position % 2) }),
-                5 => rig.agent(ToRunner::Trim { work, from: position }),
+                5 => rig.agent(ToRunner::Trim { work, from: position, message: "".into() }),
                 6 => rig.advance(Duration::from_secs(2)),
                 7 => rig.event(RunnerEvent::AgentDisconnected),
                 _ => rig.event(RunnerEvent::AgentConnected),

@@ -32,7 +32,7 @@ fn a_task_killed_while_preparing_is_kept_from_running_by_a_kill_before_the_launc
     let mut rig = Rig::registered();
     rig.launch(launch("a", 4, 2));
     rig.kill("a/1", None);
-    rig.master(ToAgent::Trim { framework: framework(1), batch: "a".parse().unwrap(), from: 3 });
+    rig.master(ToAgent::Trim { framework: framework(1), batch: "a".parse().unwrap(), from: 3, message: "".into() });
     assert_eq!(rig.told(), ["1 a[1+1] KILLED KILLED", "2 a[3+1] KILLED TRIMMED"]);
     assert_eq!(rig.agent.held().to_string(), "cpus:2;mem:2MiB");
     rig.prepared(WORK);
@@ -103,7 +103,7 @@ fn targets_that_are_not_here_are_counted_and_nothing_else() {
     for task in ["b", "a/2", "b/0"] {
         rig.kill(task, None);
     }
-    rig.master(ToAgent::Trim { framework: framework(2), batch: "a".parse().unwrap(), from: 0 });
+    rig.master(ToAgent::Trim { framework: framework(2), batch: "a".parse().unwrap(), from: 0, message: "".into() });
     assert_eq!(rig.agent.counters().unknown_targets, 4);
     assert!(rig.told().is_empty());
 }
@@ -113,9 +113,10 @@ fn a_trim_is_passed_on_and_repeated_until_the_runner_has_it() {
     let mut rig = Rig::registered();
     rig.run(launch("a", 8, 2));
     rig.event(AgentEvent::RunnerDisconnected { runner: RUNNER });
-    rig.master(ToAgent::Trim { framework: framework(1), batch: "a".parse().unwrap(), from: 5 });
+    rig.master(ToAgent::Trim { framework: framework(1), batch: "a".parse().unwrap(), from: 5, message: "for eng".into() });
     rig.hello(RUNNER, &[WORK]);
-    assert!(rig.to_runner().iter().any(|message| matches!(message, ToRunner::Trim { work: WORK, from: 5 })));
+    let trims: Vec<_> = rig.to_runner().into_iter().filter(|message| matches!(message, ToRunner::Trim { .. })).collect();
+    assert!(matches!(&trims[..], [ToRunner::Trim { work: WORK, from: 5, message }] if &**message == "for eng"));
 }
 
 #[test]
@@ -153,4 +154,39 @@ fn messages_reach_running_tasks_only_and_within_their_limit() {
         rig.master(refused);
     }
     assert_eq!(rig.agent.counters().dropped_messages, 4);
+}
+
+fn preempt(first: u32, count: u32) -> ToAgent {
+    ToAgent::Preempt {
+        framework: framework(1),
+        batch: "a".parse().unwrap(),
+        first,
+        count,
+        grace: Some(GRACE),
+        message: "the guarantee of eng is not met".into(),
+    }
+}
+
+#[test]
+fn preempted_tasks_say_so_to_the_end() {
+    let mut rig = Rig::registered();
+    rig.run(launch("a", 3, 2));
+    rig.reports(vec![report(1, WORK, 0, 2, TaskState::Running)]);
+    rig.master(preempt(1, 1));
+    assert_eq!(kills(&rig), [(WORK, Some((1, 1)), GRACE)]);
+    rig.reports(vec![report(2, WORK, 1, 1, TaskState::Killed), report(3, WORK, 0, 1, TaskState::Finished)]);
+    let told = rig.told();
+    assert_eq!(told[1..3], ["2 a[1+1] KILLING PREEMPTED", "3 a[1+1] KILLED PREEMPTED"]);
+    // Those that had ended by themselves did.
+    rig.master(preempt(0, 1));
+    assert_eq!(kills(&rig).len(), 1);
+}
+
+#[test]
+fn a_launch_that_is_not_with_a_runner_yet_is_preempted_at_once() {
+    let mut rig = Rig::registered();
+    rig.launch(launch("a", 3, 2));
+    rig.master(preempt(0, 3));
+    assert_eq!(rig.told(), ["1 a[0+3] KILLED PREEMPTED"]);
+    assert_eq!(rig.agent.held().to_string(), "");
 }

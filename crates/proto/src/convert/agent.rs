@@ -187,11 +187,22 @@ impl From<&ToAgent> for wire::ToAgent {
                 task_id: task.to_string(),
                 grace_micros: grace.map(micros),
             }),
-            ToAgent::Trim { framework, batch, from } => WireToAgent::Trim(wire::TrimBatch {
+            ToAgent::Trim { framework, batch, from, message } => WireToAgent::Trim(wire::TrimBatch {
                 framework_id: framework.to_string(),
                 batch_id: batch.to_string(),
                 from: *from,
+                message: message.to_string(),
             }),
+            ToAgent::Preempt { framework, batch, first, count, grace, message } => {
+                WireToAgent::Preempt(wire::PreemptTasks {
+                    framework_id: framework.to_string(),
+                    batch_id: batch.to_string(),
+                    first: *first,
+                    count: *count,
+                    grace_micros: grace.map(micros),
+                    message: message.to_string(),
+                })
+            }
             ToAgent::Acknowledge { framework, incarnation, sequence } => {
                 WireToAgent::Acknowledge(wire::AcknowledgeUpdates {
                     framework_id: framework.to_string(),
@@ -234,6 +245,18 @@ impl Decode<wire::ToAgent> for ToAgent {
                     framework: framework(&wire.framework_id, &at)?,
                     batch: parsed(&wire.batch_id, &at.field("batch_id"))?,
                     from: wire.from,
+                    message: explanation(&wire.message),
+                }
+            }
+            Some(WireToAgent::Preempt(wire)) => {
+                let at = at.field("preempt");
+                ToAgent::Preempt {
+                    framework: framework(&wire.framework_id, &at)?,
+                    batch: parsed(&wire.batch_id, &at.field("batch_id"))?,
+                    first: wire.first,
+                    count: wire.count,
+                    grace: wire.grace_micros.map(Duration::from_micros),
+                    message: explanation(&wire.message),
                 }
             }
             Some(WireToAgent::Acknowledge(wire)) => ToAgent::Acknowledge {

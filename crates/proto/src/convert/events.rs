@@ -38,6 +38,12 @@ pub(crate) fn event_to_wire(event: &SchedulerEvent) -> WireEvent {
             WireEvent::Offers(wire::Offers { offers: offers.iter().map(wire::Offer::from).collect() })
         }
         SchedulerEvent::Rescinded(offers) => WireEvent::Rescinded(wire::Rescinded { offer_ids: texts(offers) }),
+        SchedulerEvent::InverseOffers(offers) => WireEvent::InverseOffers(wire::InverseOffers {
+            offers: offers.iter().map(wire::InverseOffer::from).collect(),
+        }),
+        SchedulerEvent::InverseRescinded(offers) => {
+            WireEvent::InverseRescinded(wire::InverseRescinded { offer_ids: texts(offers) })
+        }
         SchedulerEvent::Updates { agent, incarnation, source, updates } => WireEvent::Updates(wire::Updates {
             agent_id: agent.to_string(),
             incarnation: incarnation.0,
@@ -75,6 +81,14 @@ impl Decode<wire::EventEnvelope> for SchedulerEvent {
             Some(WireEvent::Rescinded(wire)) => {
                 let at = at.field("rescinded");
                 SchedulerEvent::Rescinded(parsed_list(&wire.offer_ids, MAX_ITEMS, &at.field("offer_ids"))?)
+            }
+            Some(WireEvent::InverseOffers(wire)) => {
+                let at = at.field("inverse_offers");
+                SchedulerEvent::InverseOffers(list(wire.offers, MAX_ITEMS, &at.field("offers"))?)
+            }
+            Some(WireEvent::InverseRescinded(wire)) => {
+                let at = at.field("inverse_rescinded");
+                SchedulerEvent::InverseRescinded(parsed_list(&wire.offer_ids, MAX_ITEMS, &at.field("offer_ids"))?)
             }
             Some(WireEvent::Updates(wire)) => decode_updates(wire, &at.field("updates"))?,
             Some(WireEvent::AgentLost(wire)) => SchedulerEvent::AgentLost {

@@ -5,6 +5,7 @@ mod demand;
 mod error;
 mod events;
 mod field;
+mod inverse;
 mod network;
 mod offer;
 pub mod portions;

@@ -9,7 +9,7 @@ use holm_model::{
 
 use super::error::At;
 use super::events::SOFTWARE;
-use super::field::{at_most, bounded, decoded, list, message_bytes, micros, parsed};
+use super::field::{at_most, bounded, decoded, explanation, list, message_bytes, micros, parsed};
 use super::status::{check_positions, decode_usages, usages_to_wire};
 use super::{ConvertError, Decode, Problem};
 use crate::RUNNER_PROTOCOL;
@@ -32,7 +32,9 @@ impl From<&ToRunner> for wire::ToRunner {
                 positions: positions.map(|(first, count)| wire::PositionRange { first, count }),
                 grace_micros: micros(*grace),
             }),
-            ToRunner::Trim { work, from } => WireToRunner::Trim(wire::TrimWork { work: work.0, from: *from }),
+            ToRunner::Trim { work, from, message } => {
+                WireToRunner::Trim(wire::TrimWork { work: work.0, from: *from, message: message.to_string() })
+            }
             ToRunner::Message { work, position, data } => {
                 WireToRunner::MessageToTask(message_to_wire(*work, *position, data))
             }
@@ -62,7 +64,9 @@ impl Decode<wire::ToRunner> for ToRunner {
                 positions: decode_positions(wire.positions, &at.field("kill").field("positions"))?,
                 grace: Duration::from_micros(wire.grace_micros),
             },
-            Some(WireToRunner::Trim(wire)) => ToRunner::Trim { work: WorkId(wire.work), from: wire.from },
+            Some(WireToRunner::Trim(wire)) => {
+                ToRunner::Trim { work: WorkId(wire.work), from: wire.from, message: explanation(&wire.message) }
+            }
             Some(WireToRunner::MessageToTask(wire)) => ToRunner::Message {
                 work: WorkId(wire.work),
                 position: wire.position,

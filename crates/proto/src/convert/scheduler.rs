@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holm_model::{Call, Demand, MAX_DEMANDS, Refusal, Secret, Subscribe};
+use holm_model::{Call, Demand, MAX_DEMANDS, MAX_GIVEN_SPANS, Refusal, Secret, Subscribe};
 
 use super::demand::{role_options, role_options_to_wire};
 use super::error::At;
@@ -87,6 +87,14 @@ pub(crate) fn call_to_wire(call: &Call) -> WireCall {
             task_id: task.to_string(),
             data: data.to_vec().into(),
         }),
+        Call::AcceptInverse { offer, tasks, grace } => WireCall::AcceptInverse(wire::AcceptInverse {
+            offer_id: offer.to_string(),
+            tasks: tasks.iter().map(wire::TaskSpan::from).collect(),
+            grace_micros: grace.map(micros),
+        }),
+        Call::DeclineInverse { offers } => {
+            WireCall::DeclineInverse(wire::DeclineInverse { offer_ids: texts(offers) })
+        }
         Call::Teardown => WireCall::Teardown(wire::Teardown {}),
     }
 }
@@ -121,6 +129,19 @@ impl Decode<wire::CallEnvelope> for FromFramework {
                 sequence: wire.sequence,
             },
             Some(WireCall::Message(wire)) => decode_message(&wire, &at.field("message"))?,
+            Some(WireCall::AcceptInverse(wire)) => {
+                let at = at.field("accept_inverse");
+                Call::AcceptInverse {
+                    offer: parsed(&wire.offer_id, &at.field("offer_id"))?,
+                    tasks: list(wire.tasks, MAX_GIVEN_SPANS, &at.field("tasks"))?,
+                    grace: wire.grace_micros.map(Duration::from_micros),
+                }
+            }
+            Some(WireCall::DeclineInverse(wire)) => {
+                let at = at.field("decline_inverse");
+                let offers = parsed_list(&wire.offer_ids, MAX_OFFERS_PER_CALL, &at.field("offer_ids"))?;
+                Call::DeclineInverse { offers }
+            }
             Some(WireCall::Teardown(wire::Teardown {})) => Call::Teardown,
             None => return Err(at.field("call").unknown()),
         };

@@ -278,8 +278,33 @@ pub(crate) fn calls() -> Vec<Call> {
         Call::Kill { task: "build".parse().unwrap(), grace: Some(Duration::ZERO) },
         Call::Acknowledge { agent: agent(), incarnation: Incarnation(4), sequence: 99 },
         Call::Message { agent: agent(), task: "build".parse().unwrap(), data: [0, 1, 255][..].into() },
+        Call::AcceptInverse {
+            offer: InverseOfferId::new(Epoch(3), 7),
+            tasks: vec![
+                TaskSpan { batch: "tiles.1".parse().unwrap(), tasks: TaskRange::Array { first: 12, count: 4 } },
+                TaskSpan { batch: "build".parse().unwrap(), tasks: TaskRange::Single },
+            ],
+            grace: Some(Duration::from_secs(30)),
+        },
+        Call::AcceptInverse { offer: InverseOfferId::new(Epoch(3), 8), tasks: vec![], grace: None },
+        Call::DeclineInverse { offers: vec![InverseOfferId::new(Epoch(3), 9)] },
         Call::Teardown,
     ]
+}
+
+fn inverse_offer(reason: InverseReason) -> InverseOffer {
+    let maintenance = reason == InverseReason::Maintenance;
+    InverseOffer {
+        id: InverseOfferId::new(Epoch(3), 7),
+        framework: framework(),
+        role: "eng".parse().unwrap(),
+        agent: maintenance.then(agent),
+        resources: "cpus:2;mem:64MiB".parse().unwrap(),
+        deadline: Duration::from_secs(90),
+        reason,
+        beneficiary: (!maintenance).then(|| "ops/db".parse().unwrap()),
+        message: "the guarantee of ops/db is not met".into(),
+    }
 }
 
 pub(crate) fn events() -> Vec<SchedulerEvent> {
@@ -297,6 +322,8 @@ pub(crate) fn events() -> Vec<SchedulerEvent> {
         SchedulerEvent::Tasks { agent: agent(), incarnation: Incarnation(1), batches: vec![], last: false },
         SchedulerEvent::Offers(vec![offer()]),
         SchedulerEvent::Rescinded(vec![offer_id(1)]),
+        SchedulerEvent::InverseOffers(InverseReason::ALL.map(inverse_offer).into()),
+        SchedulerEvent::InverseRescinded(vec![InverseOfferId::new(Epoch(3), 9)]),
         updates(Source::Agent),
         updates(Source::Master),
         SchedulerEvent::AgentLost { agent: agent(), message: "silent".into() },
@@ -344,7 +371,15 @@ pub(crate) fn to_agent() -> Vec<ToAgent> {
             launches: launches(),
         },
         ToAgent::Kill { framework: framework(), task: "a/1".parse().unwrap(), grace: Some(Duration::from_secs(1)) },
-        ToAgent::Trim { framework: framework(), batch: "a".parse().unwrap(), from: 3 },
+        ToAgent::Trim { framework: framework(), batch: "a".parse().unwrap(), from: 3, message: "for eng".into() },
+        ToAgent::Preempt {
+            framework: framework(),
+            batch: "a".parse().unwrap(),
+            first: 3,
+            count: 2,
+            grace: Some(Duration::from_secs(9)),
+            message: "for eng".into(),
+        },
         ToAgent::Acknowledge { framework: framework(), incarnation: Incarnation(2), sequence: 8 },
         ToAgent::Message { framework: framework(), task: "a/1".parse().unwrap(), data: [1][..].into() },
         ToAgent::Remove { framework: framework() },
@@ -371,7 +406,7 @@ pub(crate) fn to_runner() -> Vec<ToRunner> {
         ToRunner::Launch { work: WorkId(1), framework: framework(), launch: launches().remove(2), prepared },
         ToRunner::Kill { work: WorkId(1), positions: Some((3, 4)), grace: Duration::from_secs(5) },
         ToRunner::Kill { work: WorkId(1), positions: None, grace: Duration::ZERO },
-        ToRunner::Trim { work: WorkId(1), from: 7 },
+        ToRunner::Trim { work: WorkId(1), from: 7, message: "for eng".into() },
         ToRunner::Message { work: WorkId(1), position: 2, data: [1][..].into() },
         ToRunner::Acknowledge { sequence: 5 },
         ToRunner::Stop,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Amount, Epoch, FrameworkId, Offer, Quantity, Ranges, Reason, ResourceName, Resources, RunnerId, TaskRange,
-    TaskState, TaskStatus, Usage, Usages,
+    Amount, Epoch, FrameworkId, InverseOffer, InverseReason, Offer, Quantity, Ranges, Reason, ResourceName, Resources,
+    RunnerId, TaskRange, TaskSpan, TaskState, TaskStatus, Usage, Usages,
 };
 
 use super::wit;
-use crate::{Event, TaskUpdate};
+use crate::{Event, GiveBack, TaskUpdate};
 
 /// The event, unless it is one that this version has no words for.
 pub(super) fn event(event: wit::Event) -> Option<Event> {
@@ -29,6 +29,12 @@ fn known_event(event: wit::Event) -> Result<Event, String> {
         wit::Event::Disconnected(message) => Event::Disconnected { message: message.into() },
         wit::Event::Offers(offers) => Event::Offers(offers.into_iter().map(offer).collect::<Result<_, _>>()?),
         wit::Event::Rescinded(offers) => Event::Rescinded(offers.iter().map(|id| parse(id)).collect::<Result<_, _>>()?),
+        wit::Event::InverseOffers(offers) => {
+            Event::InverseOffers(offers.into_iter().map(give_back).collect::<Result<_, _>>()?)
+        }
+        wit::Event::InverseRescinded(offers) => {
+            Event::InverseRescinded(offers.iter().map(|id| parse(id)).collect::<Result<_, _>>()?)
+        }
         wit::Event::Updates(updates) => Event::Updates(updates.into_iter().map(update).collect::<Result<_, _>>()?),
         wit::Event::AgentLost(lost) => Event::AgentLost { agent: parse(&lost.agent)?, message: lost.message.into() },
         wit::Event::RunnerLost(lost) => Event::RunnerLost {
@@ -43,6 +49,34 @@ fn known_event(event: wit::Event) -> Result<Event, String> {
         wit::Event::Timer(token) => Event::Timer(token),
         wit::Event::Error(message) | wit::Event::Other(message) => Event::Error { message: message.into() },
     })
+}
+
+fn give_back(offer: wit::InverseOffer) -> Result<GiveBack, String> {
+    let suggested = offer.suggested.into_iter().map(span).collect::<Result<_, String>>()?;
+    let of_scheduler = InverseOffer {
+        id: parse(&offer.id)?,
+        framework: parse(&offer.framework)?,
+        role: parse(&offer.role)?,
+        agent: offer.agent.as_deref().map(parse).transpose()?,
+        resources: resources(offer.resources)?,
+        deadline: Duration::from_micros(offer.deadline),
+        reason: match offer.reason {
+            wit::InverseReason::Preemption => InverseReason::Preemption,
+            wit::InverseReason::ScaleDown => InverseReason::ScaleDown,
+            wit::InverseReason::Maintenance => InverseReason::Maintenance,
+        },
+        beneficiary: offer.beneficiary.as_deref().map(parse).transpose()?,
+        message: offer.message.into(),
+    };
+    Ok(GiveBack { offer: of_scheduler, suggested })
+}
+
+fn span(span: wit::TaskSpan) -> Result<TaskSpan, String> {
+    let tasks = match span.tasks {
+        wit::TaskRange::Single => TaskRange::Single,
+        wit::TaskRange::Array(range) => TaskRange::Array { first: range.first, count: range.count },
+    };
+    Ok(TaskSpan { batch: parse(&span.launch)?, tasks })
 }
 
 fn offer(offer: wit::Offer) -> Result<Offer, String> {

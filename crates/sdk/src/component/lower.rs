@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Call, Constraint, Demand, FrameworkInfo, Launch, ListenOn, Metering, NetworkGrants, Placement, Quantity, Resources,
-    Role, RoleOptions, ServiceSpec, Subject, TaskKind, TaskRange, TaskSpec, Test,
+    Call, Constraint, Demand, FrameworkInfo, Launch, ListenOn, Metering, NetworkGrants, Placement, Quantity, Resources, Role, RoleOptions, ServiceSpec, Subject, TaskKind, TaskRange, TaskSpan, TaskSpec, Test,
 };
 
 use super::wit;
@@ -53,6 +52,14 @@ pub(super) fn call(intent: Intent) -> Option<wit::Call> {
             task: task.to_string(),
             data: data.to_vec(),
         }),
+        Intent::Call(Call::AcceptInverse { offer, tasks, grace }) => {
+            wit::Call::AcceptInverse(wit::AcceptInverse {
+                offer: offer.to_string(),
+                tasks: tasks.iter().map(span).collect(),
+                grace: grace.map(micros),
+            })
+        }
+        Intent::Call(Call::DeclineInverse { offers }) => wit::Call::DeclineInverse(texts(&offers)),
         Intent::Call(Call::Teardown) => wit::Call::Finish(wit::Finish { code: 0, report: Vec::new() }),
         Intent::Call(Call::Acknowledge { .. }) | Intent::Refuse { .. } => return None,
         Intent::SetTimer { token, after } => wit::Call::SetTimer(wit::Timer { token, after: micros(after) }),
@@ -109,11 +116,19 @@ fn demand(demand: &Demand) -> wit::Demand {
     }
 }
 
-fn launch(launch: &Launch) -> wit::Launch {
-    let tasks = match launch.tasks {
+fn range(tasks: TaskRange) -> wit::TaskRange {
+    match tasks {
         TaskRange::Single => wit::TaskRange::Single,
         TaskRange::Array { first, count } => wit::TaskRange::Array(wit::IndexRange { first, count }),
-    };
+    }
+}
+
+fn span(span: &TaskSpan) -> wit::TaskSpan {
+    wit::TaskSpan { launch: span.batch.to_string(), tasks: range(span.tasks) }
+}
+
+fn launch(launch: &Launch) -> wit::Launch {
+    let tasks = range(launch.tasks);
     wit::Launch { id: launch.id.to_string(), tasks, slots: launch.slots, template: template(&launch.spec) }
 }
 

@@ -57,7 +57,10 @@ impl<S: Configured> Slot<S> {
     pub fn on_events(&self, events: Vec<wit::Event>) -> Vec<wit::Call> {
         let mut calls = Calls::new();
         match &mut *self.0.borrow_mut() {
-            Some(scheduler) => scheduler.handle(events.into_iter().filter_map(lift::event).collect(), &mut calls),
+            Some(scheduler) => {
+                let events = events.into_iter().filter_map(lift::event).collect();
+                crate::scheduler::call(scheduler, events, &mut calls);
+            }
             None => calls.abort("on-events was called before describe"),
         }
         calls.take().into_iter().filter_map(lower::call).collect()

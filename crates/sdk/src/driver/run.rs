@@ -189,7 +189,7 @@ impl<'a, S: Scheduler + ?Sized> Run<'a, S> {
 
     fn call_scheduler(&mut self) -> Result<(), DriverError> {
         let mut calls = Calls::new();
-        self.scheduler.handle(std::mem::take(&mut self.events), &mut calls);
+        crate::scheduler::call(self.scheduler, std::mem::take(&mut self.events), &mut calls);
         for intent in calls.take() {
             match intent {
                 Intent::Call(call) => self.session.handle(Input::Call(call)),

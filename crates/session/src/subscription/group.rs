@@ -21,9 +21,9 @@ impl Subscription {
             };
         }
         match self.agent_of(&offers) {
-            Ok(agent) => {
+            Ok((agent, role)) => {
                 self.offers.retain(|offer, _| !offers.contains(offer));
-                launches.iter().for_each(|launch| self.book.add(launch, agent, self.round));
+                launches.iter().for_each(|launch| self.book.add(launch, agent, Some(role.clone()), self.round));
                 self.send(Call::LaunchGroup { offers, launches, refusal });
             }
             Err(message) => {
