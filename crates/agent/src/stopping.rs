@@ -99,7 +99,14 @@ impl Agent {
 
     /// Like a kill, except that its statuses say that the tasks were in somebody's way. Written down as KILLING, so that
     /// the reason outlives the agent's process.
-    pub(crate) fn preempt(&mut self, framework: FrameworkId, batch: &BatchId, span: (u32, u32), why: Taking, now: Time) {
+    pub(crate) fn preempt(
+        &mut self,
+        framework: FrameworkId,
+        batch: &BatchId,
+        span: (u32, u32),
+        why: Taking,
+        now: Time,
+    ) {
         let id = self.durable.tenants.get(&framework).and_then(|tenant| tenant.batches.get(batch)).copied();
         let Some((id, work)) = id.and_then(|id| Some((id, self.durable.works.get(&id)?))) else {
             self.counters.unknown_targets += 1;

@@ -608,7 +608,11 @@ fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
         hostname: hostname().into(),
         resources: options.resources.clone().unwrap_or_else(|| detect_resources(dir, reserve_of(options))),
         attributes,
-        capabilities: Capabilities::from([AgentInfo::TASK_GROUPS.into(), AgentInfo::EXECUTORS.into(), AgentInfo::PREEMPTION.into()]),
+        capabilities: Capabilities::from([
+            AgentInfo::TASK_GROUPS.into(),
+            AgentInfo::EXECUTORS.into(),
+            AgentInfo::PREEMPTION.into(),
+        ]),
         version: env!("CARGO_PKG_VERSION").into(),
         confinement: Vec::new(),
         isolation: options.isolation,

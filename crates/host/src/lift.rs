@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use holm_model::{
     Amount, Call, Digest, DirectoryGrant, Executed, FrameworkInfo, InputFile, Launch, Limits, ListenOn, Metering,
-    NetworkGrants, OfferId, Quantity, Ranges, Refusal, ResourceName, Resources, Role, RoleOptions, ServiceSpec, TaskKind, TaskRange, TaskSpan, TaskSpec,
+    NetworkGrants, OfferId, Quantity, Ranges, Refusal, ResourceName, Resources, Role, RoleOptions, ServiceSpec,
+    TaskKind, TaskRange, TaskSpan, TaskSpec,
 };
 use holm_sdk::Intent;
 

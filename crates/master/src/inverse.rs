@@ -111,7 +111,8 @@ impl Master {
     ) {
         if tasks.len() > MAX_GIVEN_SPANS {
             let count = tasks.len();
-            return self.complain(framework, format!("{id} is answered with {count} runs; the limit is {MAX_GIVEN_SPANS}"));
+            return self
+                .complain(framework, format!("{id} is answered with {count} runs; the limit is {MAX_GIVEN_SPANS}"));
         }
         let Some(asked) = self.inverse.out.get_mut(&id).filter(|asked| asked.framework == framework) else {
             return self.complain(framework, format!("inverse offer {id} is not out (any more)"));
@@ -136,7 +137,9 @@ impl Master {
         }
         let now = self.now;
         for id in ids {
-            let Some(asked) = self.inverse.out.get_mut(id).filter(|asked| asked.framework == framework) else { continue };
+            let Some(asked) = self.inverse.out.get_mut(id).filter(|asked| asked.framework == framework) else {
+                continue;
+            };
             asked.answered = true;
             if asked.reason != InverseReason::Maintenance {
                 asked.due = now;
@@ -146,12 +149,7 @@ impl Master {
     }
 
     /// The tasks that an answer names: live, held in the role and on the agent that was asked about.
-    fn span_of(
-        &self,
-        framework: FrameworkId,
-        asked: &Asked,
-        span: &TaskSpan,
-    ) -> Result<(Place, Range<u32>), String> {
+    fn span_of(&self, framework: FrameworkId, asked: &Asked, span: &TaskSpan) -> Result<(Place, Range<u32>), String> {
         let places = self.launches.named(framework, &span.batch);
         let here = |place: &Place| {
             let record = self.launches.get(place).filter(|record| record.live > 0 && record.role == asked.role);
@@ -234,8 +232,6 @@ impl Asked {
 
 /// The position from which on no task of a launch has started and is not over.
 pub(crate) fn unstarted_end(record: &Record) -> u32 {
-    let started = record.ranges_where(|status| {
-        !status.state.is_terminal() && status.state != TaskState::Staging
-    });
+    let started = record.ranges_where(|status| !status.state.is_terminal() && status.state != TaskState::Staging);
     started.last().map_or(0, |last| last.end)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, InverseOffer, InverseOfferId, Launch, Offer, OfferId, Refusal, Resources, Role, RoleOptions, RunnerId, Secret, Source, TaskId, TaskRange, TaskSpan, TaskStatus, Update,
+    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, InverseOffer, InverseOfferId,
+    Launch, Offer, OfferId, Refusal, Resources, Role, RoleOptions, RunnerId, Secret, Source, TaskId, TaskRange,
+    TaskSpan, TaskStatus, Update,
 };
 
 /// Largest framework message, in bytes.

@@ -22,8 +22,7 @@ impl Book {
         let mut launches = self.live_on(offer.agent);
         launches.retain(|(_, entry)| entry.holding.role.as_ref().is_none_or(|role| *role == offer.role));
         launches.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.order));
-        let mut units: Vec<Unit<'_>> =
-            launches.into_iter().flat_map(|(batch, entry)| units_of(batch, entry)).collect();
+        let mut units: Vec<Unit<'_>> = launches.into_iter().flat_map(|(batch, entry)| units_of(batch, entry)).collect();
         // Stable: the youngest launch first, and within a launch its last slot.
         units.sort_by_key(|unit| unit.started);
         let mut given = Resources::EMPTY;

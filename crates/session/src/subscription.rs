@@ -403,7 +403,9 @@ impl Subscription {
         let agents: BTreeSet<AgentId> = agents.into_values().collect();
         match (agents.first(), agents.last(), role) {
             (Some(first), Some(last), Some(role)) if first == last => Ok((*first, role.clone())),
-            (Some(first), Some(last), _) => Err(format!("offers of one ACCEPT are of several agents, {first} and {last}")),
+            (Some(first), Some(last), _) => {
+                Err(format!("offers of one ACCEPT are of several agents, {first} and {last}"))
+            }
             _ => Err("ACCEPT names no offer".to_owned()),
         }
     }

@@ -251,13 +251,16 @@ impl World {
             Notice::InverseOffers(requests) => {
                 let show = |request: &holm_session::GiveBack| {
                     let offer = &request.offer;
-                    let agent = offer.agent.map_or_else(String::new, |agent| format!(" on {}", self.name_of_id(&agent)));
+                    let agent =
+                        offer.agent.map_or_else(String::new, |agent| format!(" on {}", self.name_of_id(&agent)));
                     let suggested: Vec<_> = request.suggested.iter().map(ToString::to_string).collect();
                     let within = crate::text::show_duration(offer.deadline);
                     let (id, reason, role, resources) = (offer.id, offer.reason, &offer.role, &offer.resources);
                     let suggested = suggested.join(" ");
                     let why = &offer.message;
-                    format!("{id} asks {role} for {resources}{agent} within {within} ({reason}: {why}); say {suggested}")
+                    format!(
+                        "{id} asks {role} for {resources}{agent} within {within} ({reason}: {why}); say {suggested}"
+                    )
                 };
                 requests.iter().map(show).collect()
             }
@@ -313,7 +316,10 @@ fn show_call(call: &Call) -> Option<String> {
         Call::Message { task, data, .. } => format!("tells {task} {:?}", String::from_utf8_lossy(data)),
         Call::AcceptInverse { offer, tasks, .. } => {
             let tasks: Vec<_> = tasks.iter().map(ToString::to_string).collect();
-            format!("gives back {} for {offer}", if tasks.is_empty() { "something".to_owned() } else { tasks.join(" ") })
+            format!(
+                "gives back {} for {offer}",
+                if tasks.is_empty() { "something".to_owned() } else { tasks.join(" ") }
+            )
         }
         Call::DeclineInverse { offers } => {
             let ids: Vec<_> = offers.iter().map(ToString::to_string).collect();

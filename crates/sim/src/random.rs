@@ -166,7 +166,8 @@ impl World {
         let info = AgentInfo {
             hostname: name.into(),
             resources: resources.parse().unwrap_or_default(),
-            capabilities: [AgentInfo::TASK_GROUPS.into(), AgentInfo::EXECUTORS.into(), AgentInfo::PREEMPTION.into()].into(),
+            capabilities: [AgentInfo::TASK_GROUPS.into(), AgentInfo::EXECUTORS.into(), AgentInfo::PREEMPTION.into()]
+                .into(),
             version: "sim".into(),
             ..AgentInfo::default()
         };

@@ -113,9 +113,15 @@ fn a_trim_is_passed_on_and_repeated_until_the_runner_has_it() {
     let mut rig = Rig::registered();
     rig.run(launch("a", 8, 2));
     rig.event(AgentEvent::RunnerDisconnected { runner: RUNNER });
-    rig.master(ToAgent::Trim { framework: framework(1), batch: "a".parse().unwrap(), from: 5, message: "for eng".into() });
+    rig.master(ToAgent::Trim {
+        framework: framework(1),
+        batch: "a".parse().unwrap(),
+        from: 5,
+        message: "for eng".into(),
+    });
     rig.hello(RUNNER, &[WORK]);
-    let trims: Vec<_> = rig.to_runner().into_iter().filter(|message| matches!(message, ToRunner::Trim { .. })).collect();
+    let trims: Vec<_> =
+        rig.to_runner().into_iter().filter(|message| matches!(message, ToRunner::Trim { .. })).collect();
     assert!(matches!(&trims[..], [ToRunner::Trim { work: WORK, from: 5, message }] if &**message == "for eng"));
 }
 

@@ -91,7 +91,8 @@ pub(crate) fn registration(shape: &str) -> Registration {
         info: AgentInfo {
             hostname: "host".into(),
             resources: resources(shape),
-            capabilities: [AgentInfo::TASK_GROUPS.into(), AgentInfo::EXECUTORS.into(), AgentInfo::PREEMPTION.into()].into(),
+            capabilities: [AgentInfo::TASK_GROUPS.into(), AgentInfo::EXECUTORS.into(), AgentInfo::PREEMPTION.into()]
+                .into(),
             ..AgentInfo::default()
         },
     }

@@ -92,9 +92,7 @@ pub(crate) fn call_to_wire(call: &Call) -> WireCall {
             tasks: tasks.iter().map(wire::TaskSpan::from).collect(),
             grace_micros: grace.map(micros),
         }),
-        Call::DeclineInverse { offers } => {
-            WireCall::DeclineInverse(wire::DeclineInverse { offer_ids: texts(offers) })
-        }
+        Call::DeclineInverse { offers } => WireCall::DeclineInverse(wire::DeclineInverse { offer_ids: texts(offers) }),
         Call::Teardown => WireCall::Teardown(wire::Teardown {}),
     }
 }

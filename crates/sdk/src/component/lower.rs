@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Call, Constraint, Demand, FrameworkInfo, Launch, ListenOn, Metering, NetworkGrants, Placement, Quantity, Resources, Role, RoleOptions, ServiceSpec, Subject, TaskKind, TaskRange, TaskSpan, TaskSpec, Test,
+    Call, Constraint, Demand, FrameworkInfo, Launch, ListenOn, Metering, NetworkGrants, Placement, Quantity, Resources,
+    Role, RoleOptions, ServiceSpec, Subject, TaskKind, TaskRange, TaskSpan, TaskSpec, Test,
 };
 
 use super::wit;
@@ -52,13 +53,11 @@ pub(super) fn call(intent: Intent) -> Option<wit::Call> {
             task: task.to_string(),
             data: data.to_vec(),
         }),
-        Intent::Call(Call::AcceptInverse { offer, tasks, grace }) => {
-            wit::Call::AcceptInverse(wit::AcceptInverse {
-                offer: offer.to_string(),
-                tasks: tasks.iter().map(span).collect(),
-                grace: grace.map(micros),
-            })
-        }
+        Intent::Call(Call::AcceptInverse { offer, tasks, grace }) => wit::Call::AcceptInverse(wit::AcceptInverse {
+            offer: offer.to_string(),
+            tasks: tasks.iter().map(span).collect(),
+            grace: grace.map(micros),
+        }),
         Intent::Call(Call::DeclineInverse { offers }) => wit::Call::DeclineInverse(texts(&offers)),
         Intent::Call(Call::Teardown) => wit::Call::Finish(wit::Finish { code: 0, report: Vec::new() }),
         Intent::Call(Call::Acknowledge { .. }) | Intent::Refuse { .. } => return None,
