@@ -176,7 +176,7 @@ fn a_trimmed_member_is_no_failure_and_the_others_start_without_it() {
     let mut rig = Rig::registered();
     rig.launch_group(vec![launch("a", 1, 1), launch("b", 2, 1)]);
     rig.prepared(FIRST);
-    rig.master(ToAgent::Trim { framework: framework(1), batch: "b".parse().unwrap(), from: 0 });
+    rig.master(ToAgent::Trim { framework: framework(1), batch: "b".parse().unwrap(), from: 0, message: "".into() });
     rig.hello(RUNNER, &[]);
     assert_eq!(rig.told(), ["1 b[0+2] KILLED TRIMMED"]);
     assert_eq!(rig.sent(), ["a"]);

@@ -111,7 +111,7 @@ impl World {
                 ToAgent::Kill { framework: framework(number), task: task.parse().unwrap(), grace: Some(Duration::ZERO) }
             }
             Act::Trim(number, batch, from) => {
-                ToAgent::Trim { framework: framework(number), batch: batch.parse().unwrap(), from }
+                ToAgent::Trim { framework: framework(number), batch: batch.parse().unwrap(), from, message: "".into() }
             }
             Act::Remove(number) => {
                 self.removed.insert(framework(number));
