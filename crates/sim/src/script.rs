@@ -302,7 +302,7 @@ impl World {
         let framework = self.frameworks[framework].identity.as_ref().ok_or("it is not registered")?.framework;
         let from = words.number("from")?.unwrap_or(0);
         let conn = self.agents[agent].conn.ok_or("the agent is not connected")?;
-        self.send(conn, Direction::Down, Packet::ToAgent(ToAgent::Trim { framework, batch, from }));
+        self.send(conn, Direction::Down, Packet::ToAgent(ToAgent::Trim { framework, batch, from, message: "".into() }));
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use holm_model::{
     AgentId, BatchId, FrameworkId, FrameworkInfo, Launch, ListenOn, Offer, OfferId, Quantity, Ranges, Reason, Refusal,
     ResourceName, Resources, Role, TaskId, TaskRange, TaskSpec, TaskState,
 };
-use holm_sdk::{Calls, Event, Scheduler, TaskUpdate};
+use holm_sdk::{Calls, Event, GiveBack, Scheduler, TaskUpdate};
 use tokio::sync::mpsc;
 
 use super::job::with_ports;
@@ -249,6 +249,12 @@ impl RunScheduler {
         Some(Launch { id: name, tasks, slots: share.slots, spec })
     }
 
+    fn asked_back(&mut self, request: &GiveBack) {
+        let GiveBack { offer, suggested } = request;
+        let tasks: u32 = suggested.iter().map(|span| span.tasks.count()).sum();
+        self.tell(Notice::News(format!("gives back {} ({}; {tasks} tasks)", offer.resources, offer.message)));
+    }
+
     fn update(&mut self, update: TaskUpdate, calls: &mut Calls) {
         self.unconfirmed.remove(&update.batch);
         self.count(&update);
@@ -424,6 +430,9 @@ impl Scheduler for RunScheduler {
                 Event::Input(input) if input == KILL => self.stop(calls),
                 Event::Error { message } => self.tell(Notice::News(message.to_string())),
                 Event::AgentLost { agent, message } => self.tell(Notice::News(format!("{agent} is lost: {message}"))),
+                // What is suggested is given back, and launched again where it never ran.
+                Event::InverseOffers(requests) => requests.iter().for_each(|request| self.asked_back(request)),
+                Event::InverseRescinded(_) => {}
                 // No offer is held, and the end of a runner shows in its tasks.
                 Event::Rescinded(_) | Event::RunnerLost { .. } => {}
                 Event::Message { .. } | Event::Input(_) => {}
