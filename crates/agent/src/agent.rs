@@ -12,6 +12,7 @@ use crate::durable::{Durable, Identity};
 use crate::event::{AgentEffect, AgentEvent};
 use crate::fallout::Fallout;
 use crate::ledger::Ledger;
+use crate::lending::Lending;
 use crate::master_link::Link;
 use crate::options::AgentOptions;
 use crate::outbox::Outbox;
@@ -41,6 +42,8 @@ pub struct AgentCounters {
     pub clipped_statuses: u64,
     /// Times a runner skipped report numbers or named another runner.
     pub runner_faults: u64,
+    /// Revocable tasks that were ended because their owners needed their share back.
+    pub preempted_tasks: u64,
     /// Records that were due but did not fit the state; always zero unless this crate has a fault.
     pub rejected_records: u64,
 }
@@ -82,6 +85,7 @@ pub struct Agent {
     pub(crate) fallout: VecDeque<Fallout>,
     pub(crate) counters: AgentCounters,
     pub(crate) watch: Watch,
+    pub(crate) lending: Lending,
     pub(crate) out: Outbox,
     queue: VecDeque<AgentEffect>,
 }
@@ -105,6 +109,7 @@ impl Agent {
             fallout: VecDeque::new(),
             counters: AgentCounters::default(),
             watch: Watch::default(),
+            lending: Lending::default(),
             out: Outbox::default(),
             queue: VecDeque::new(),
         };
@@ -131,6 +136,7 @@ impl Agent {
             AgentEvent::FromRunner { runner, message } => self.hear_runner(runner, message, now),
             AgentEvent::RunnerExited { runner, message } => self.runner_exited(runner, &message),
             AgentEvent::OverheadMeasured { bytes } => self.overhead_measured(bytes),
+            AgentEvent::UsageMeasured(measured) => self.usage_measured(&measured, now),
             AgentEvent::Wake => {}
         }
         self.follow_up(now);
@@ -192,9 +198,14 @@ impl Agent {
         Some((self.view(work)?, position))
     }
 
-    /// What the launches hold together.
+    /// What the launches hold together that are not revocable.
     pub fn held(&self) -> &Resources {
         self.ledger.held()
+    }
+
+    /// What the revocable launches hold together.
+    pub fn borrowed(&self) -> &Resources {
+        self.ledger.borrowed()
     }
 
     /// What was ignored or refused.

@@ -7,6 +7,7 @@ use holm_model::{
     FrameworkId, FromRunner, Launch, Prepared, Reason, RunnerId, TaskState, ToAgent, ToMaster, ToRunner, WorkId,
 };
 
+use crate::lending::Measured;
 use crate::Record;
 use crate::placement::RunnerScope;
 
@@ -91,6 +92,8 @@ pub enum AgentEvent {
         /// In bytes.
         bytes: u64,
     },
+    /// What runners use, and what the host has left. Only needed by an agent that lends.
+    UsageMeasured(Measured),
     /// Time has come to [`crate::Agent::next_wake`].
     Wake,
 }

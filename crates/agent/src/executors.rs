@@ -18,6 +18,10 @@ impl Agent {
             let message = format!("executed.executor: launch {name} is of the kind {kind}, not an executor");
             return Some(TaskStatus::because(TaskState::Error, Reason::InvalidTask, message));
         }
+        if executor.launch.spec.revocable != launch.spec.revocable {
+            let message = format!("revocable: executor {name} and the tasks inside it are either all revocable or none");
+            return Some(TaskStatus::because(TaskState::Error, Reason::InvalidTask, message));
+        }
         let state = executor.status(0).state;
         let ending = state.is_terminal() || state == TaskState::Killing;
         ending.then(|| lost(TaskState::Dropped, &format!("executor {name} is {state}")))

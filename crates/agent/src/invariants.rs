@@ -66,7 +66,7 @@ fn demand(found: &mut Vec<Violation>, holds: bool, sentence: impl FnOnce() -> St
 }
 
 fn what_is_held_is_the_sum_of_what_works_hold(agent: &Agent, found: &mut Vec<Violation>) {
-    let mut sum = Resources::EMPTY;
+    let (mut held, mut borrowed) = (Resources::EMPTY, Resources::EMPTY);
     for id in agent.ledger.works() {
         let slots = agent.ledger.slots(id);
         let Some(work) = agent.durable.works.get(&id) else {
@@ -74,12 +74,15 @@ fn what_is_held_is_the_sum_of_what_works_hold(agent: &Agent, found: &mut Vec<Vio
             continue;
         };
         demand(found, slots == work.slots(), || format!("{id} is charged {slots} slots of {}", work.slots()));
+        let sum = if work.launch.spec.revocable { &mut borrowed } else { &mut held };
         match sum.plus(&work.launch.held_by(slots)) {
-            Ok(more) => sum = more,
+            Ok(more) => *sum = more,
             Err(error) => found.push(Violation(format!("{id} holds what another work holds: {error}"))),
         }
     }
-    demand(found, sum == *agent.ledger.held(), || format!("works hold {sum}, the ledger says {}", agent.ledger.held()));
+    for (sum, booked) in [(held, agent.ledger.held()), (borrowed, agent.ledger.borrowed())] {
+        demand(found, sum == *booked, || format!("works hold {sum}, the ledger says {booked}"));
+    }
     for (id, work) in &agent.durable.works {
         demand(found, agent.ledger.slots(*id) == work.slots(), || format!("{id} is live and holds nothing"));
     }

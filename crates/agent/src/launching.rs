@@ -79,7 +79,7 @@ impl Agent {
     /// Charges what a work that was just added holds.
     pub(crate) fn admit(&mut self, id: WorkId) -> Result<(), TaskStatus> {
         let Some(work) = self.durable.works.get(&id) else { return Ok(()) };
-        self.ledger.admit(id, work).map_err(|error| refused(error.to_string()))
+        self.ledger.admit(id, work, &self.lending.lent()).map_err(|error| refused(error.to_string()))
     }
 
     /// Starts the way of a work that was admitted.
@@ -121,7 +121,14 @@ impl Agent {
         invalid(launch)
             .or_else(|| self.without_executor(framework, launch))
             .or_else(|| self.over_limit(framework, launch.tasks.count().into()))
-            .or_else(|| self.ledger.check(&launch.resources()).err().map(|error| refused(error.to_string())))
+            .or_else(|| self.lacks(launch))
+    }
+
+    /// Why what a launch asks is not there, if so.
+    fn lacks(&self, launch: &Launch) -> Option<TaskStatus> {
+        let error = self.ledger.check(launch, &self.lending.lent()).err()?;
+        let what = if launch.spec.revocable { "of what is lent: " } else { "" };
+        Some(refused(format!("{what}{error}")))
     }
 
     /// Why so many more tasks of a framework are not taken, if so.

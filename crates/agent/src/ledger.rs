@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holm_model::{Resources, ResourcesError, WorkId};
+use holm_model::{Launch, Resources, ResourcesError, WorkId};
 
 use crate::work::Work;
 
@@ -11,16 +11,24 @@ use crate::work::Work;
 pub(crate) struct Ledger {
     total: Resources,
     held: Resources,
+    /// What revocable tasks hold: it is part of what others hold already.
+    borrowed: Resources,
     slots: BTreeMap<WorkId, u32>,
 }
 
 impl Ledger {
     pub(crate) fn new(total: Resources) -> Ledger {
-        Ledger { total, held: Resources::EMPTY, slots: BTreeMap::new() }
+        Ledger { total, held: Resources::EMPTY, borrowed: Resources::EMPTY, slots: BTreeMap::new() }
     }
 
+    /// What tasks hold that are not revocable.
     pub(crate) fn held(&self) -> &Resources {
         &self.held
+    }
+
+    /// What revocable tasks hold.
+    pub(crate) fn borrowed(&self) -> &Resources {
+        &self.borrowed
     }
 
     pub(crate) fn slots(&self, work: WorkId) -> u32 {
@@ -31,27 +39,35 @@ impl Ledger {
         self.slots.keys().copied()
     }
 
-    /// Whether what the work asks is there, and what it would all be then.
-    pub(crate) fn check(&self, asked: &Resources) -> Result<Resources, ResourcesError> {
-        let sum = self.held.plus(asked)?;
-        if !self.total.contains(&sum) {
+    /// Whether what a launch asks is there, and what it would all be then. Revocable ones have what is `lent`.
+    pub(crate) fn check(&self, launch: &Launch, lent: &Resources) -> Result<Resources, ResourcesError> {
+        let (held, total) =
+            if launch.spec.revocable { (&self.borrowed, lent) } else { (&self.held, &self.total) };
+        let asked = launch.resources();
+        let sum = held.plus(&asked)?;
+        if !total.contains(&sum) {
             // Names the resource, what is asked and what is left; held may exceed a total that was lowered.
-            self.total.minus(&self.held).unwrap_or_default().minus(asked)?;
+            left(total, held).minus(&asked)?;
         }
         Ok(sum)
     }
 
     /// Gives a new work its slots.
-    pub(crate) fn admit(&mut self, id: WorkId, work: &Work) -> Result<(), ResourcesError> {
-        self.held = self.check(&work.launch.held_by(work.slots()))?;
+    pub(crate) fn admit(&mut self, id: WorkId, work: &Work, lent: &Resources) -> Result<(), ResourcesError> {
+        *self.book(work) = self.check(&work.launch, lent)?;
         self.slots.insert(id, work.slots());
         Ok(())
     }
 
+    fn book(&mut self, work: &Work) -> &mut Resources {
+        if work.launch.spec.revocable { &mut self.borrowed } else { &mut self.held }
+    }
+
     /// Gives a work its slots although the total may have been lowered since it was sent: it runs already.
     pub(crate) fn admit_running(&mut self, id: WorkId, work: &Work) {
-        if let Ok(sum) = self.held.plus(&work.launch.held_by(work.slots())) {
-            self.held = sum;
+        let book = self.book(work);
+        if let Ok(sum) = book.plus(&work.launch.held_by(work.slots())) {
+            *book = sum;
             self.slots.insert(id, work.slots());
         }
     }
@@ -69,13 +85,20 @@ impl Ledger {
         if now == 0 {
             self.slots.remove(&id);
         }
-        self.held = self.held.minus(&freed).unwrap_or_default();
+        let book = self.book(work);
+        *book = book.minus(&freed).unwrap_or_default();
     }
 
     /// Takes back everything a work holds.
     pub(crate) fn release(&mut self, id: WorkId, work: &Work) {
         if let Some(slots) = self.slots.remove(&id) {
-            self.held = self.held.minus(&work.launch.held_by(slots)).unwrap_or_default();
+            let book = self.book(work);
+            *book = book.minus(&work.launch.held_by(slots)).unwrap_or_default();
         }
     }
+}
+
+/// What is left of a total, by resource: nothing where more is held.
+fn left(total: &Resources, held: &Resources) -> Resources {
+    total.minus(held).unwrap_or_default()
 }

@@ -14,6 +14,7 @@ mod groups;
 pub mod invariants;
 mod launching;
 mod ledger;
+mod lending;
 mod log;
 mod master_link;
 mod options;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use agent::{Agent, AgentCounters, WorkView};
 pub use event::{AgentEffect, AgentEvent, PrepareError, SessionId};
+pub use lending::{LendingOptions, Measured, RunnerUse};
 pub use options::{
     AgentOptions, MAX_FULL_RUNS, MAX_GRACE, MAX_PAGE_ENTRIES, MAX_RUNNERS, MAX_STATUS_MESSAGE_BYTES, MAX_UNKNOWN_WORKS,
     MIN_SILENCE, PAGE_BYTES, REGISTRATION_TIMEOUT, REPORT_MESSAGE_BYTES, RunnerOptions,

@@ -140,6 +140,7 @@ impl Agent {
         let silence = silence.max(MIN_SILENCE);
         self.link = Link::Registered { session, silence, deadline: now + silence, launches: 0 };
         self.tell_condition();
+        self.tell_lent();
         self.send_report(session);
         // What was committed in this burst is in the log and goes out with the rest of it.
         self.out.drop_updates();

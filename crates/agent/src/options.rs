@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use holm_model::{AgentInfo, BootId, RunnerId};
 
+use crate::lending::LendingOptions;
+
 /// Largest status message kept, in bytes; longer ones are cut.
 pub const MAX_STATUS_MESSAGE_BYTES: usize = 4 << 10;
 
@@ -65,6 +67,8 @@ pub struct AgentOptions {
     /// Memory kept back for the agent and its runners, in bytes; while they take more, the agent is held back. None is
     /// not watched.
     pub reserve_bytes: Option<u64>,
+    /// How what owners leave unused is lent to revocable tasks; none lends nothing.
+    pub lending: Option<LendingOptions>,
 }
 
 impl AgentOptions {
@@ -83,6 +87,7 @@ impl AgentOptions {
             runner_slots: 4096,
             max_runners: MAX_RUNNERS,
             reserve_bytes: None,
+            lending: None,
         }
     }
 }

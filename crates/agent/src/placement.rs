@@ -20,6 +20,9 @@ pub struct RunnerScope {
     pub work: Option<WorkId>,
     /// Whether its tasks may have been granted the network. A runner without can be denied sockets altogether.
     pub network: bool,
+    /// Whether its tasks hold revocable resources. They share no process with others, so that what they use is known, the
+    /// others can be favoured, and ending them gives everything back.
+    pub revocable: bool,
 }
 
 impl RunnerScope {
@@ -30,10 +33,11 @@ impl RunnerScope {
             Isolation::Framework => (Some(work.framework), None),
             Isolation::Agent => (None, None),
         };
-        RunnerScope { framework, work: only, network: wants_network(&work.launch.spec) }
+        let spec = &work.launch.spec;
+        RunnerScope { framework, work: only, network: wants_network(spec), revocable: spec.revocable }
     }
 
-    /// Whether a launch of `framework` belongs here, whatever it wants of the network.
+    /// Whether a launch of `framework` belongs here, whatever it wants of the network, and however it holds its resources.
     pub(crate) fn admits(&self, framework: FrameworkId, id: WorkId) -> bool {
         self.framework.is_none_or(|own| own == framework) && self.work.is_none_or(|only| only == id)
     }
@@ -59,6 +63,11 @@ impl Load {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.works.is_empty()
+    }
+
+    /// The launches and the places of each.
+    pub(crate) fn works(&self) -> impl Iterator<Item = (&WorkId, u32)> {
+        self.works.iter().map(|(id, slots)| (id, *slots))
     }
 
     pub(crate) fn slots(&self, id: WorkId) -> u32 {
@@ -227,14 +236,12 @@ impl Agent {
         }
     }
 
-    /// How much of the CPU the tasks on each runner are entitled to, in thousandths of a core.
+    /// How much of the CPU the tasks on each runner are entitled to, in thousandths of a core. Revocable ones are entitled
+    /// to nothing: they have what the others leave.
     pub fn entitled_cpus(&self) -> impl Iterator<Item = (RunnerId, u64)> + '_ {
-        self.slots.iter().map(|(runner, slot)| {
-            let cpus = slot.load.works.iter().filter_map(|(id, slots)| {
-                let shape = &self.durable.works.get(id)?.launch.spec.resources;
-                Some(shape.scalar(&ResourceName::Cpus).0.saturating_mul(u64::from(*slots)))
-            });
-            (*runner, cpus.sum())
+        self.slots.keys().map(|runner| {
+            let lent = self.scope_of_runner(*runner).is_some_and(|scope| scope.revocable);
+            (*runner, if lent { 0 } else { self.declared_on(*runner, &ResourceName::Cpus) })
         })
     }
 

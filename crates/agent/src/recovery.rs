@@ -1,6 +1,6 @@
 //! How an agent takes up its state again after its process died, and how it starts afresh when everything else died too.
 
-use holm_model::{Incarnation, Reason, TaskState, TaskStatus, Time, WorkId};
+use holm_model::{Incarnation, Reason, Resources, TaskState, TaskStatus, Time, WorkId};
 
 use crate::agent::Agent;
 use crate::durable::is_preparing;
@@ -21,7 +21,7 @@ impl Agent {
         for id in waiting {
             let Some(work) = self.durable.works.get(&id) else { continue };
             // The process may have died between taking a launch and refusing it, or come back with less to offer.
-            match self.ledger.admit(id, work) {
+            match self.ledger.admit(id, work, &Resources::EMPTY) {
                 Ok(()) => self.prepare(id, now),
                 Err(error) => {
                     let status = TaskStatus::because(

@@ -206,6 +206,7 @@ impl Work {
             slots: self.launch.slots,
             shape: self.launch.spec.resources.clone(),
             module: self.launch.spec.module,
+            revocable: self.launch.spec.revocable,
             runs,
         }
     }

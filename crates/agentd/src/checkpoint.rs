@@ -187,7 +187,7 @@ mod tests {
     use holm_model::{BootId, FrameworkId, Incarnation, RunnerId, WorkId};
 
     fn records() -> Vec<Record> {
-        let scope = RunnerScope { work: Some(WorkId(7)), network: true, ..RunnerScope::default() };
+        let scope = RunnerScope { work: Some(WorkId(7)), network: true, revocable: true, ..RunnerScope::default() };
         let framework: FrameworkId = "framework-1-1".parse().unwrap();
         vec![
             Record::Incarnation { number: Incarnation(3), boot: BootId("b".into()) },

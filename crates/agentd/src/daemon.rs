@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, PrepareError, RunnerScope, SessionId};
+use holm_agent::{
+    Agent, AgentEffect, AgentEvent, AgentOptions, LendingOptions, PrepareError, RunnerScope, SessionId,
+};
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
     AgentInfo, Amount, Attributes, Capabilities, ConfinementLayer, FrameworkId, Isolation, Launch, Metering,
@@ -48,6 +50,8 @@ const QUESTIONS: usize = 64;
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often it is measured what memory and disk are left.
 const MEASURE: Duration = Duration::from_secs(2);
+/// How often an agent that lends looks at what runners use.
+const LOOK: Duration = Duration::from_millis(500);
 /// How often the weights of runners follow their tasks.
 const WEIGH: Duration = Duration::from_secs(1);
 /// How long runners may take to end when the agent is to leave nothing behind.
@@ -105,6 +109,8 @@ pub struct Options {
     /// Memory kept back for the agent and its runners, in bytes; while they take more, nothing is offered. The default
     /// of [`crate::default_reserve`] when absent.
     pub reserve: Option<u64>,
+    /// How what owners leave unused is lent to revocable tasks; none lends nothing.
+    pub lending: Option<LendingOptions>,
     /// How long a sandbox stays after its launch has ended and been acknowledged.
     pub sandbox_keep: Duration,
     /// When sandboxes and logs of what has ended go early.
@@ -215,6 +221,8 @@ struct Daemon {
     swept: Option<Instant>,
     sweeping: Option<JoinHandle<()>>,
     measuring: Option<JoinHandle<()>>,
+    lends: bool,
+    looking: Option<JoinHandle<()>>,
     background: Vec<AbortHandle>,
     _dir: DataDir,
 }
@@ -239,6 +247,7 @@ impl Daemon {
         let core_options = AgentOptions {
             records_lost: found.damaged,
             reserve_bytes: Some(reserve_of(options)),
+            lending: options.lending,
             runner_slots: u32::try_from(runner_command.max_tasks).unwrap_or(u32::MAX),
             max_runners: options.max_runners,
             ..AgentOptions::new(info.clone(), boot_id())
@@ -290,6 +299,8 @@ impl Daemon {
             swept: None,
             sweeping: None,
             measuring: None,
+            lends: options.lending.is_some(),
+            looking: None,
             background,
             _dir: dir,
         })
@@ -313,6 +324,8 @@ impl Daemon {
         let (mut events, mut control) = (Vec::new(), Vec::new());
         let mut measure = tokio::time::interval(MEASURE);
         measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut weigh = tokio::time::interval(WEIGH);
         loop {
             let wake = self.core.next_wake().map(|at| at.since(boot_clock()));
@@ -325,6 +338,7 @@ impl Daemon {
                     self.measure();
                     self.sweep();
                 }
+                _tick = look.tick(), if self.lends => self.look(),
                 _tick = weigh.tick(), if self.confining.has_groups() => self.confining.weigh(self.core.entitled_cpus()),
             }
             control.drain(..).for_each(|event| self.take_control(event));
@@ -525,6 +539,21 @@ impl Daemon {
         }));
     }
 
+    /// Looks on a thread of its own at what runners use, one pass at a time.
+    fn look(&mut self) {
+        if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
+            return;
+        }
+        let (runners, hungry): (Vec<_>, _) = (self.runners.processes().collect(), self.runners.hungry());
+        let events = self.events.clone();
+        self.looking = Some(tokio::task::spawn_blocking(move || {
+            if let Some(measured) = overhead::measure_each(&runners, &hungry) {
+                // As for the overhead: there is always a next one.
+                let _ = events.try_send(AgentEvent::UsageMeasured(measured));
+            }
+        }));
+    }
+
     /// Looks for old sandboxes and logs on a thread of its own, one pass at a time: now and then, and whenever the disk
     /// is too full.
     fn sweep(&mut self) {
@@ -695,6 +724,7 @@ fn name_of(event: &AgentEvent) -> &'static str {
         AgentEvent::FromRunner { .. } => "from_runner",
         AgentEvent::RunnerExited { .. } => "runner_exited",
         AgentEvent::OverheadMeasured { .. } => "overhead_measured",
+        AgentEvent::UsageMeasured(_) => "usage_measured",
         AgentEvent::Wake => "wake",
     }
 }

@@ -46,7 +46,7 @@ pub use confining::{
 };
 pub use daemon::{AgentError, CompileOptions, Options, run};
 pub use grants::AllowError;
-pub use holm_agent::MAX_RUNNERS;
+pub use holm_agent::{LendingOptions, MAX_RUNNERS};
 /// The whole of a compile worker's work: see [`runner`] for the other process that an agent starts.
 pub use holm_runtime::{
     Attempt, CompileLimits, ConfineError, Confinement, EngineKind, Layer, LayerError, WorkerOptions,

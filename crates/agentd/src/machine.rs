@@ -129,6 +129,25 @@ fn memory_bytes() -> u64 {
     machine.min(limit.and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX))
 }
 
+/// The memory that the machine, or the cgroup of this process, could still give without ending anybody, in bytes; none where
+/// nobody says.
+pub(crate) fn available_memory() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let number = |file: &str| read_cgroup(file)?.trim().parse::<u64>().ok();
+    let of_group = number("memory.max").zip(number("memory.current"));
+    let left = of_group.map(|(limit, used)| limit.saturating_sub(used) + reclaimable());
+    Some((kib * 1024).min(left.unwrap_or(u64::MAX)))
+}
+
+/// File pages that the cgroup would drop for others.
+fn reclaimable() -> u64 {
+    let stat = read_cgroup("memory.stat").unwrap_or_default();
+    let field = |name: &str| -> Option<u64> { stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok() };
+    field("inactive_file ").unwrap_or(0)
+}
+
 /// A file of this process's own cgroup (version 2), or of the root of what a container sees.
 fn read_cgroup(file: &str) -> Option<String> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;

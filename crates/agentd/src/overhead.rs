@@ -1,10 +1,13 @@
-//! How much memory the agent and its runners take beyond what their tasks declared.
+//! What runners use: how much memory they and the agent take beyond what tasks declared, and for an agent that lends, what each
+//! runner takes of the machine.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use holm_agent::{Measured, RunnerUse};
 use holm_model::RunnerId;
 
+use crate::machine::available_memory;
 use crate::process::{ProcessHandle, memory_of};
 
 /// What is beyond the tasks: all of the agent's own memory, and of each runner's what the `mem` of its tasks does not
@@ -16,6 +19,15 @@ pub(crate) fn measure(runners: &[(RunnerId, Arc<ProcessHandle>)], declared: &Has
         memory.saturating_sub(declared.get(runner).copied().unwrap_or(0))
     };
     memory_of("self").unwrap_or(0) + runners.iter().map(beyond).sum::<u64>()
+}
+
+/// What each runner uses, and what memory is left; none where the machine does not say.
+pub(crate) fn measure_each(runners: &[(RunnerId, Arc<ProcessHandle>)], hungry: &[RunnerId]) -> Option<Measured> {
+    let each = |(runner, process): &(RunnerId, Arc<ProcessHandle>)| {
+        let (cpu, memory) = (process.cpu()?, process.memory()?);
+        Some((*runner, RunnerUse { cpu, memory, hungry: hungry.contains(runner) }))
+    };
+    Some(Measured { runners: runners.iter().filter_map(each).collect(), available: available_memory()? })
 }
 
 #[cfg(test)]

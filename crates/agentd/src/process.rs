@@ -14,6 +14,9 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidf
 /// How often a process is looked at where it cannot be waited for.
 const POLL: Duration = Duration::from_millis(100);
 
+/// Clock ticks of `/proc`: what Linux calls USER_HZ, on every architecture that agents run on.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// Raises the limit on open files to what the system allows: every guest and every log that is read takes some.
 pub(crate) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
@@ -78,13 +81,21 @@ impl ProcessHandle {
         }
     }
 
+    /// The CPU time that the process has used since it started, to a hundredth of a second; none when it has ended.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        cpu_of(&self.pid()?.to_string())
+    }
+
+    fn pid(&self) -> Option<u32> {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd())).ok()?;
+        // -1 once the process has been collected.
+        info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+    }
+
     /// The memory that the process takes and that nothing could give back by dropping caches, in bytes; none when it has
     /// ended.
     pub(crate) fn memory(&self) -> Option<u64> {
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd())).ok()?;
-        // -1 once the process has been collected.
-        let pid: u32 = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
-        memory_of(&pid.to_string())
+        memory_of(&self.pid()?.to_string())
     }
 
     /// Whether the process has ended, be it that nobody has collected it yet.
@@ -121,6 +132,15 @@ pub(crate) fn memory_of(process: &str) -> Option<u64> {
     Some((field("RssAnon:")? + field("RssShmem:").unwrap_or(0)) * 1024)
 }
 
+/// Fields 14 and 15 of `/proc/PID/stat`: CPU time in user and kernel mode, in clock ticks.
+fn cpu_of(process: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut times = rest.split_whitespace().skip(11);
+    let ticks: u64 = times.next()?.parse::<u64>().ok()? + times.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks.saturating_mul(1_000 / TICKS_PER_SECOND)))
+}
+
 fn file(dir: &Path) -> PathBuf {
     dir.join("process")
 }
@@ -145,6 +165,16 @@ mod tests {
         let after = me.memory().unwrap();
         assert!(after >= before + (60 << 20), "{before} before, {after} after");
         drop(touched);
+    }
+
+    #[test]
+    fn cpu_time_that_is_used_is_counted() {
+        let me = ProcessIdentity::of_this_process().open().unwrap();
+        let before = me.cpu().unwrap();
+        let mut sum = 0_u64;
+        while me.cpu().unwrap() < before + Duration::from_millis(30) {
+            sum = std::hint::black_box((0..100_000_u64).fold(sum, u64::wrapping_add));
+        }
     }
 
     #[test]

@@ -105,6 +105,9 @@ impl Runners {
         if !pooled {
             command.arg("--on-demand");
         }
+        if scope.revocable {
+            command.arg("--revocable");
+        }
         if let Some(seat) = self.seats.assign(runner, dir)? {
             command.arg("--cpu-table").arg(self.seats.table()).arg("--cpu-seat").arg(seat.to_string());
         }
@@ -208,6 +211,11 @@ impl Runners {
             known.link.abort();
         }
         self.confining.forget(runner);
+    }
+
+    /// The runners that say that they get less CPU time than their tasks could use.
+    pub(crate) fn hungry(&self) -> Vec<RunnerId> {
+        self.seats.hungry()
     }
 
     /// The processes of the runners that are there.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use holm_model::RunnerId;
-use holm_runtime::{SEATS, prepare_cpu_table};
+use holm_runtime::{SEATS, hungry_seats, prepare_cpu_table};
 
 /// In a runner's directory, the number of its seat, for the next life of the agent.
 const SEAT_FILE: &str = "cpu-seat";
@@ -53,6 +53,12 @@ impl Seats {
         if let Some(seat) = written {
             self.taken.insert(runner, seat);
         }
+    }
+
+    /// The runners that said lately that they get less CPU time than their tasks could use.
+    pub(crate) fn hungry(&self) -> Vec<RunnerId> {
+        let seats = hungry_seats(&self.table).unwrap_or_default();
+        self.taken.iter().filter(|(_, seat)| seats.contains(seat)).map(|(runner, _)| *runner).collect()
     }
 
     /// A runner has ended.

@@ -80,6 +80,12 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     amount.map(|amount| amount.0).map_err(|_| format!("{text:?} is not a size such as 64MiB or 2GiB"))
 }
 
+/// A part in hundredths, such as `10%`.
+pub(crate) fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.parse().ok()).filter(|number| *number < 100);
+    number.ok_or_else(|| format!("{text:?} is not a part from 0% to 99%"))
+}
+
 /// How many tasks.
 pub(crate) fn count(text: &str) -> Result<u32, String> {
     let count = text.parse().ok().filter(|count| (1..=MAX_COUNT).contains(count));

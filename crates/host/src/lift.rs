@@ -32,7 +32,7 @@ pub(crate) fn info(info: wit::FrameworkInfo, roles: Vec<Role>) -> Result<Framewo
         role_options,
         name: info.name.into(),
         failover_timeout: Duration::from_micros(info.failover_timeout),
-        capabilities: std::collections::BTreeSet::new(),
+        capabilities: info.revocable.then(|| FrameworkInfo::REVOCABLE.into()).into_iter().collect(),
         labels: map("labels", info.labels)?,
     };
     info.validate().map_err(|error| error.to_string())?;
@@ -179,6 +179,7 @@ fn template(template: wit::TaskTemplate) -> Result<TaskSpec, String> {
         labels: map("template.labels", template.labels)?,
         network: network(template.network)?,
         service: template.service.map(service),
+        revocable: template.revocable,
     })
 }
 

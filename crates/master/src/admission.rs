@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use holm_model::{Action, AgentCondition, AgentId, Principal, Registration, SecretHash, ToAgent};
+use holm_model::{Action, AgentCondition, AgentId, Principal, Registration, Resources, SecretHash, ToAgent};
 
 use crate::agents::{Admission, Agent, AgentState, Report, Stream, validate_info};
 use crate::authorize::{Object, authorize};
@@ -91,6 +91,7 @@ impl Master {
             kills: BTreeMap::new(),
             held_back: BTreeSet::new(),
             condition: AgentCondition::default(),
+            revocable: Resources::EMPTY,
             state: AgentState::Registering { admission, info: info.clone(), first: true },
         };
         let record = agent.record(&info, false);
@@ -162,6 +163,7 @@ impl Master {
         let info = agent.info.clone();
         let known = std::mem::replace(&mut agent.allocated, true);
         agent.condition = AgentCondition::default();
+        agent.revocable = Resources::EMPTY;
         self.check(entered);
         let put = if known {
             self.allocator.update_agent(id, &info.resources, &info.attributes)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentCondition, AgentId, AgentInfo, AgentRecord, BatchId, FrameworkId, Incarnation, Registration, Secret,
-    SecretHash, TaskId, Time,
+    AgentCondition, AgentId, AgentInfo, AgentRecord, BatchId, FrameworkId, Incarnation, Registration, Resources,
+    Secret, SecretHash, TaskId, Time,
 };
 
 use crate::{AgentPhase, SessionId};
@@ -32,6 +32,8 @@ pub(crate) struct Agent {
     pub(crate) held_back: BTreeSet<FrameworkId>,
     /// How it said it is, on its present stream.
     pub(crate) condition: AgentCondition,
+    /// What of it can be had as revocable, as it said on its present stream.
+    pub(crate) revocable: Resources,
     pub(crate) state: AgentState,
 }
 
@@ -150,6 +152,7 @@ impl Agent {
             kills: BTreeMap::new(),
             held_back: BTreeSet::new(),
             condition: AgentCondition::default(),
+            revocable: Resources::EMPTY,
             state,
         }
     }

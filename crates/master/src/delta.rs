@@ -94,6 +94,8 @@ pub struct AgentView {
     pub launches: usize,
     /// How it said it is.
     pub condition: AgentCondition,
+    /// What of it can be had as revocable, held by tasks or not.
+    pub revocable: Resources,
 }
 
 /// A framework as the read model shows it.

@@ -28,6 +28,8 @@ pub(crate) struct Record {
     pub(crate) slots: u32,
     pub(crate) shape: Resources,
     pub(crate) module: Digest,
+    /// Whether it holds revocable resources.
+    pub(crate) revocable: bool,
     /// One per task, by position.
     tasks: Vec<TaskEntry>,
     /// How many tasks are not over.
@@ -125,6 +127,7 @@ impl Record {
             slots: launch.slots,
             shape: launch.spec.resources.clone(),
             module: launch.spec.module,
+            revocable: launch.spec.revocable,
             tasks: vec![TaskEntry::new(&staging); count as usize],
             live: count,
             charged: 0,
@@ -149,6 +152,7 @@ impl Record {
             slots: report.slots,
             shape: report.shape,
             module: report.module,
+            revocable: report.revocable,
             tasks,
             live,
             charged: 0,
@@ -245,6 +249,7 @@ impl Record {
             slots: self.slots,
             shape: self.shape.clone(),
             module: self.module,
+            revocable: self.revocable,
             runs: self.runs(),
         }
     }
@@ -255,6 +260,7 @@ impl Record {
             && self.slots == report.slots
             && self.shape == report.shape
             && self.role == report.role
+            && self.revocable == report.revocable
     }
 }
 

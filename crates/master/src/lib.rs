@@ -37,6 +37,7 @@ mod options;
 mod outbox;
 mod reconcile;
 mod registry;
+mod revocable;
 mod subscribe;
 mod tasks;
 mod timers;

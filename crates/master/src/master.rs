@@ -232,6 +232,7 @@ impl Master {
             free: self.allocator.free(id).cloned(),
             launches: self.launches.count_on_agent(id),
             condition: agent.condition.clone(),
+            revocable: agent.revocable.clone(),
         })
     }
 

@@ -39,6 +39,7 @@ impl Master {
                 self.runner_lost(agent, framework, runner, message);
             }
             ToMaster::Condition(condition) => self.agent_condition(agent, condition),
+            ToMaster::Revocable(estimate) => self.revocable_estimate(agent, estimate),
             ToMaster::Pong => {}
         }
     }

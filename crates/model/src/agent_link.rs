@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     AgentCondition, AgentId, AgentInfo, BatchId, BatchReport, BootId, ClusterId, Epoch, FrameworkId, Incarnation,
-    Launch, Role, RunnerId, Secret, TaskId, Update,
+    Launch, Resources, Role, RunnerId, Secret, TaskId, Update,
 };
 
 /// An agent's first words on a stream. Its secret travels beside it and is hashed before any core sees it.
@@ -68,6 +68,9 @@ pub enum ToMaster {
     /// How the agent is: before its report, and whenever that changes noticeably. While it is held back the master
     /// offers nothing of it.
     Condition(AgentCondition),
+    /// What of the agent can be had as revocable, held by revocable tasks or not: `cpus` and `mem` that are allocated and not
+    /// used. Replaces what was said before; a new stream starts at nothing.
+    Revocable(Resources),
     /// The answer to [`ToAgent::Ping`].
     Pong,
 }

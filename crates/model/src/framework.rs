@@ -62,6 +62,15 @@ impl FrameworkInfo {
     /// waiting for its failover timeout.
     pub const ENDS_WHEN_IDLE: &str = "ends-when-idle";
 
+    /// The capability of a framework that wants revocable offers too: what other tasks leave unused, to be taken back at any
+    /// time.
+    pub const REVOCABLE: &str = "revocable";
+
+    /// Whether it wants revocable offers too.
+    pub fn is_revocable(&self) -> bool {
+        self.capabilities.contains(FrameworkInfo::REVOCABLE)
+    }
+
     /// Checks the limits of every field.
     ///
     /// # Errors

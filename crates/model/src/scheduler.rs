@@ -145,6 +145,8 @@ pub struct BatchReport {
     pub shape: Resources,
     /// The module.
     pub module: Digest,
+    /// Whether its tasks hold revocable resources.
+    pub revocable: bool,
     /// The status of every task, as runs of neighbours that share one, in order and without gaps.
     pub runs: Vec<StatusRun>,
 }

@@ -112,6 +112,10 @@ pub struct TaskSpec {
     pub network: NetworkGrants,
     /// How it is served, if it is a service; none is the defaults.
     pub service: Option<ServiceSpec>,
+    /// Whether it runs on revocable resources, and on those alone: what the owners of an agent's resources leave unused. It
+    /// computes when they do not, and ends KILLED with the reason PREEMPTED when they need their memory back. Such a task holds
+    /// `cpus` and `mem` and nothing else.
+    pub revocable: bool,
 }
 
 /// Why a task was refused.
@@ -200,6 +204,9 @@ pub enum TaskSpecError {
         /// The most allowed.
         most: u64,
     },
+    /// It is to run on revocable resources and asks for one that never is.
+    #[error("task is revocable and asks for {0}; only cpus and mem are ever revocable")]
+    NeverRevocable(ResourceName),
     /// The template does not fit an executor, or a task inside one.
     #[error(transparent)]
     Executed(#[from] ExecutedError),
@@ -221,6 +228,7 @@ impl TaskSpec {
             return Err(TaskSpecError::Missing(name.clone()));
         }
         self.validate_kind()?;
+        self.validate_revocable()?;
         check_count("arguments", self.args.len(), MAX_ENTRIES)?;
         check_count("environment variables", self.env.len(), MAX_ENTRIES)?;
         check_count("labels", self.labels.len(), 64)?;
@@ -237,6 +245,14 @@ impl TaskSpec {
         }
         self.validate_metering()?;
         self.validate_network()
+    }
+
+    fn validate_revocable(&self) -> Result<(), TaskSpecError> {
+        let firm = self.resources.iter().find(|(name, _)| !matches!(name, ResourceName::Cpus | ResourceName::Mem));
+        match firm.filter(|_| self.revocable) {
+            Some((name, _)) => Err(TaskSpecError::NeverRevocable(name.clone())),
+            None => Ok(()),
+        }
     }
 
     fn validate_metering(&self) -> Result<(), TaskSpecError> {
@@ -366,6 +382,14 @@ mod tests {
         assert_eq!(spec().validate(), Ok(()));
         let none = TaskSpec { resources: "cpus:1".parse().unwrap(), ..spec() };
         assert_eq!(none.validate(), Err(TaskSpecError::Missing(ResourceName::Mem)));
+    }
+
+    #[test]
+    fn a_revocable_task_asks_for_nothing_that_cannot_be_taken_back() {
+        let of = |resources: &str| TaskSpec { revocable: true, resources: resources.parse().unwrap(), ..spec() };
+        assert_eq!(of("cpus:0.1;mem:16MiB").validate(), Ok(()));
+        let disk = of("cpus:0.1;mem:16MiB;disk:1MiB").validate();
+        assert_eq!(disk, Err(TaskSpecError::NeverRevocable(ResourceName::Disk)));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub use precheck::OverLimit;
 pub use program::{LoadError, Program};
 pub use queue::{Queue, QueueOptions, SubmitError, TaskHandle};
 pub use service::ServiceOptions;
-pub use shares::{SEATS, Seat, prepare_cpu_table};
+pub use shares::{SEATS, Seat, hungry_seats, prepare_cpu_table};
 pub use target::{EngineKind, ParseEngineError, WASMTIME_VERSION, cpu_features};
 pub use worker::{Verdict, VerdictError, WorkerOptions, compile_worker_main};
 pub use worker_limits::{COMPILE_STACK_BYTES, CompileLimits};

@@ -180,9 +180,11 @@ impl Queue {
         seat: Option<Seat>,
     ) -> io::Result<Queue> {
         let threads = options.threads.max(1);
+        let is_lent = seat.as_ref().is_some_and(Seat::is_lent);
+        let balance = |seat: &Seat| Balance::new(seat.number(), clock::now().max(1), threads).lent(is_lent);
         let state = State {
-            fair: FairQueue::default(),
-            balance: seat.as_ref().map(|seat| Balance::new(seat.number(), clock::now().max(1), threads)),
+            fair: FairQueue::default().lent(is_lent),
+            balance: seat.as_ref().map(balance),
             polling: vec![None; 2 * threads].into(),
             spares: Spares::new(threads),
             timekeeper: None,

@@ -6,9 +6,11 @@
 //! neighbours: what is read is checked, and [`crate::Queue`] bounds what nonsense that passes can make it do.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use crate::clock;
 
 /// Seats of a table, and with it runners of an agent that share CPU time. Others go without.
 pub const SEATS: usize = 256;
@@ -21,6 +23,8 @@ const RECORD_BYTES: usize = WORDS * WORD;
 const TABLE_BYTES: usize = (SEATS + 1) * RECORD_BYTES;
 /// The most cores that anything in a table is believed to have, in thousandths.
 const MAX_MILLI: u64 = 1 << 20;
+/// What was said longer ago is not true any more, in nanoseconds: on a busy machine a thread may have no core for long.
+pub(crate) const STALE: u64 = 500_000_000;
 /// The largest weight of a runner that is believed, in thousandths of a core.
 const MAX_WEIGHT: u64 = 1 << 40;
 
@@ -39,14 +43,21 @@ pub(crate) struct Record {
     pub(crate) wants: u64,
     /// Whether it gets less than it could use.
     pub(crate) is_hungry: bool,
+    /// Whether it has what the others leave and nothing more.
+    pub(crate) is_lent: bool,
     /// CPU time that the process used, in nanoseconds.
     pub(crate) used: u64,
 }
 
+/// Bits of the word that says how a runner stands.
+const HUNGRY: u64 = 1;
+const LENT: u64 = 2;
+
 impl Record {
     fn words(&self) -> [u64; WORDS - 1] {
-        let Record { owner, at, time, weight, wants, is_hungry, used } = *self;
-        [owner, at, time, weight, wants, is_hungry.into(), used]
+        let Record { owner, at, time, weight, wants, is_hungry, is_lent, used } = *self;
+        let standing = if is_hungry { HUNGRY } else { 0 } | if is_lent { LENT } else { 0 };
+        [owner, at, time, weight, wants, standing, used]
     }
 
     fn to_bytes(self) -> [u8; RECORD_BYTES] {
@@ -59,9 +70,10 @@ impl Record {
         if bytes.starts_with(&[0; WORD]) {
             return None;
         }
-        let [owner, at, time, weight, wants, is_hungry, used] = words(bytes)?;
+        let [owner, at, time, weight, wants, standing, used] = words(bytes)?;
         let plausible = owner > 0 && (1..=MAX_WEIGHT).contains(&weight) && wants <= MAX_MILLI;
-        plausible.then_some(Record { owner, at, time, weight, wants, is_hungry: is_hungry != 0, used })
+        let (is_hungry, is_lent) = (standing & HUNGRY != 0, standing & LENT != 0);
+        plausible.then_some(Record { owner, at, time, weight, wants, is_hungry, is_lent, used })
     }
 }
 
@@ -116,11 +128,27 @@ pub fn prepare_cpu_table(path: &Path, cpus_milli: u64) -> io::Result<()> {
     file.write_all_at(&bytes([MAGIC, SEATS as u64, cpus_milli.clamp(1, MAX_MILLI), 0, 0, 0, 0]), 0)
 }
 
+/// The seats at the table whose runners said lately that they get less CPU time than their tasks could use.
+///
+/// # Errors
+/// When the table cannot be read or is damaged.
+pub fn hungry_seats(path: &Path) -> io::Result<Vec<usize>> {
+    let mut bytes = Vec::with_capacity(TABLE_BYTES);
+    File::open(path)?.take(TABLE_BYTES as u64).read_to_end(&mut bytes)?;
+    let table = Table::from_bytes(&bytes).ok_or(io::ErrorKind::InvalidData)?;
+    let now = clock::now();
+    let lately = now.saturating_sub(STALE)..=now.saturating_add(STALE);
+    let hungry = |record: &Record| record.is_hungry && record.wants > 0 && lately.contains(&record.at);
+    let seats = table.records.iter().enumerate();
+    Ok(seats.filter(|(_, record)| record.as_ref().is_some_and(hungry)).map(|(seat, _)| seat).collect())
+}
+
 /// One runner's place at the table.
 #[derive(Debug)]
 pub struct Seat {
     file: File,
     number: usize,
+    is_lent: bool,
 }
 
 impl Seat {
@@ -133,10 +161,19 @@ impl Seat {
             let what = format!("seat {number} of a table with {SEATS}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        let seat = Seat { file: File::options().read(true).write(true).open(path)?, number };
+        let seat = Seat { file: File::options().read(true).write(true).open(path)?, number, is_lent: false };
         // Whoever sat here before is gone.
         seat.file.write_all_at(&[0; RECORD_BYTES], seat.offset())?;
         Ok(seat)
+    }
+
+    /// The seat of a runner of revocable tasks: it has the CPU time that the others leave, and nothing more.
+    pub fn on_what_is_left(self) -> Seat {
+        Seat { is_lent: true, ..self }
+    }
+
+    pub(crate) fn is_lent(&self) -> bool {
+        self.is_lent
     }
 
     pub(crate) fn number(&self) -> usize {
@@ -167,7 +204,7 @@ mod tests {
     use super::*;
 
     const RECORD: Record =
-        Record { owner: 7, at: 1_000, time: 2_000, weight: 500, wants: 2_000, is_hungry: true, used: 3_000 };
+        Record { owner: 7, at: 1_000, time: 2_000, weight: 500, wants: 2_000, is_hungry: true, is_lent: true, used: 3_000 };
 
     #[test]
     fn what_one_runner_writes_the_others_read() {

@@ -342,6 +342,7 @@ mod tests {
             slots: 1,
             shape: Resources::EMPTY,
             module: holm_model::Digest::default(),
+            revocable: false,
             runs: runs.iter().map(run).collect(),
         }
     }

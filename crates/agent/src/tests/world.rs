@@ -295,9 +295,8 @@ impl World {
                 if last { self.resolve() } else { Vec::new() }
             }
             ToMaster::Updates { framework, incarnation, updates } => self.take(framework, incarnation, updates),
-            ToMaster::Message { .. } | ToMaster::RunnerLost { .. } | ToMaster::Condition(_) | ToMaster::Pong => {
-                Vec::new()
-            }
+            ToMaster::Message { .. } | ToMaster::RunnerLost { .. } => Vec::new(),
+            ToMaster::Condition(_) | ToMaster::Revocable(_) | ToMaster::Pong => Vec::new(),
         };
         let session = SessionId(self.session);
         self.events.extend(answers.into_iter().map(|message| AgentEvent::FromMaster { session, message }));

@@ -43,6 +43,7 @@ fn to_wire(record: &Record) -> Wire {
             sequence: *sequence,
             work: scope.work.map(|work| work.0),
             network: scope.network,
+            revocable: scope.revocable,
         }),
         Record::RunnerEnded { runner } => Wire::RunnerEnded(wire::RunnerEnded { runner: runner.0 }),
         Record::WorkAdded { work, framework, role, launch, group } => Wire::WorkAdded(wire::WorkAdded {
@@ -95,6 +96,7 @@ fn from_wire(record: Wire) -> Option<Record> {
                 framework: if it.framework_id.is_empty() { None } else { Some(it.framework_id.parse().ok()?) },
                 work: it.work.map(WorkId),
                 network: it.network,
+                revocable: it.revocable,
             },
             sequence: it.sequence,
         },

@@ -34,6 +34,9 @@ impl Footing {
         let dir = options.dir.as_path();
         let io = |what| move |source| RunnerError::Io { dir: dir.to_owned(), what, source };
         raise_open_files();
+        if options.revocable {
+            stand_back();
+        }
         let plan = &options.confinement;
         let owner = plan.run_as.filter(|_| plan.has(Layer::User));
         let log = log_dir(dir);
@@ -46,11 +49,29 @@ impl Footing {
         ProcessIdentity::of_this_process().write(dir).map_err(io("write its identity"))?;
         let seat = options.cpu_seat.as_ref().map(|(table, seat)| Seat::take(table, *seat)).transpose();
         let seat = seat.map_err(io("take its seat at the table of CPU shares"))?;
+        let seat = seat.map(|seat: Seat| if options.revocable { seat.on_what_is_left() } else { seat });
         let listener = socket::bind(dir).map_err(io("listen on its socket"))?;
         let paths = plan.open()?;
         plan.apply(&paths)?;
         let log = paths.resolve(&log);
         Ok(Footing { paths, listener, log, empty, seat })
+    }
+}
+
+/// Tells the operating system that everybody else goes first: for what the run queue does not see, and should the agent be
+/// too late. Each of these is a request that needs no privilege and may fail; the agent watches in any case.
+fn stand_back() {
+    let last = "19";
+    let requests = [
+        ("niceness", rustix::process::setpriority_process(None, 19).map_err(io::Error::from)),
+        // Niceness counts within a session only.
+        ("niceness of its session", fs::write("/proc/self/autogroup", last)),
+        ("first to be ended when memory is short", fs::write("/proc/self/oom_score_adj", "1000")),
+    ];
+    for (what, result) in requests {
+        if let Err(error) = result {
+            tracing::debug!(what, %error, "a runner of revocable tasks cannot stand back");
+        }
     }
 }
 

@@ -68,6 +68,9 @@ pub struct Options {
     pub pooled: bool,
     /// The table through which the agent's runners share CPU time, and this one's seat.
     pub cpu_seat: Option<(PathBuf, usize)>,
+    /// Whether its tasks hold revocable resources: it has the CPU time that others leave, and goes first when the machine
+    /// runs out of memory.
+    pub revocable: bool,
     /// What it gives up before it runs anything.
     pub confinement: Confinement,
 }

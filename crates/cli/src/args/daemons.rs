@@ -40,6 +40,7 @@ Examples:
       --resources \"cpus:4;mem:8GiB;disk:20GiB;ports:[31000-32000];gpus:1\"
   holm agent --master a:5050 --dir /var/lib/holm/agent --allow-net '*:443' --allow-net 10.0.0.0/8:5432
   holm agent --master a:5050 --dir /data/holm --profile edge
+  holm agent --master a:5050 --dir /var/lib/holm/agent --revocable on --revocable-margin 20%
 
 Without --resources an agent offers what the machine, its affinity mask and its cgroup allow, less a reserve: a tenth of \
 the memory (at least 128 MiB, at most 2 GiB) and a tenth of the free disk.
@@ -131,6 +132,15 @@ pub(crate) struct AgentArgs {
     /// offered [default: a tenth of the machine's, at least 128MiB, at most 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
     pub(crate) reserve: Option<u64>,
+    /// Lend what tasks hold and do not use to revocable tasks, and take it back when it is needed
+    #[arg(long, value_enum, value_name = "off|on", default_value_t = OnOff::Off)]
+    pub(crate) revocable: OnOff,
+    /// The part of cpus and mem that is never lent; half of it is what owners have while revocable tasks end
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = crate::values::percent)]
+    pub(crate) revocable_margin: u8,
+    /// How long something must have been unused before it is lent
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::values::duration)]
+    pub(crate) revocable_window: Duration,
     /// How long the directory of a task stays readable after its launch has ended
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::values::duration)]
     pub(crate) sandbox_keep: Duration,
@@ -177,6 +187,13 @@ pub(super) fn allowed_net(text: &str) -> Result<AllowedNet, String> {
     if text == "none" { Ok(None) } else { text.parse().map(Some).map_err(|error: ParseNetworkError| error.to_string()) }
 }
 
+/// A switch that is named when it is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnOff {
+    Off,
+    On,
+}
+
 /// Arguments of `holm runner`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunnerArgs {
@@ -201,6 +218,9 @@ pub(crate) struct RunnerArgs {
     /// This runner's seat at it
     #[arg(long, requires = "cpu_table")]
     pub(crate) cpu_seat: Option<usize>,
+    /// Stand back behind everybody else: the tasks are revocable
+    #[arg(long)]
+    pub(crate) revocable: bool,
     /// How long to go on without an agent
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::values::duration)]
     pub(crate) recovery: Duration,

@@ -23,7 +23,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub(crate) use cluster::{DemoArgs, UpArgs};
 #[cfg(feature = "full")]
 pub(crate) use daemons::MasterArgs;
-pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, Profile, RunnerArgs, RunnerProbeArgs};
+pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, OnOff, Profile, RunnerArgs, RunnerProbeArgs};
 #[cfg(feature = "full")]
 pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
 #[cfg(feature = "full")]

@@ -1,10 +1,10 @@
 //! `holm agent`.
 
 use anyhow::{Context, bail};
-use holm_agentd::{CompileLimits, CompileOptions, ConfinementOptions, EngineKind, Layer};
+use holm_agentd::{CompileLimits, CompileOptions, ConfinementOptions, EngineKind, Layer, LendingOptions};
 use holm_model::Attributes;
 
-use crate::args::{AgentArgs, Global, Profile};
+use crate::args::{AgentArgs, Global, OnOff, Profile};
 use crate::signals::StopSignals;
 use crate::stdio;
 use crate::token;
@@ -20,6 +20,8 @@ pub(crate) async fn run(global: &Global, args: AgentArgs) -> anyhow::Result<()> 
     let mut signals = StopSignals::listen()?;
     let compile = compile_options(&args);
     let defaults = Defaults::of(args.profile);
+    let lending = LendingOptions { margin_percent: args.revocable_margin, window: args.revocable_window };
+    let lending = (args.revocable == OnOff::On).then_some(lending);
     let options = holm_agentd::Options {
         masters: global.master.clone(),
         dir: args.dir,
@@ -39,6 +41,7 @@ pub(crate) async fn run(global: &Global, args: AgentArgs) -> anyhow::Result<()> 
         engine: args.engine.map_or(EngineKind::of_this_machine(), EngineKind::from),
         pooled: args.profile == Profile::Server,
         reserve: args.reserve,
+        lending,
         sandbox_keep: args.sandbox_keep,
         disk_pressure: args.disk_pressure,
         max_runners: args.max_runners,

@@ -17,6 +17,7 @@ pub(crate) fn run(args: RunnerArgs) -> anyhow::Result<ExitCode> {
         recovery: args.recovery,
         engine: args.engine.into(),
         pooled: !args.on_demand,
+        revocable: args.revocable,
         cpu_seat: args.cpu_table.zip(args.cpu_seat),
         confinement: args.confine.unwrap_or_default(),
     })?;

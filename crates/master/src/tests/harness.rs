@@ -108,6 +108,7 @@ pub(crate) fn reported(of: FrameworkId, launch: &Launch, state: TaskState) -> Ba
         slots: launch.slots,
         shape: launch.spec.resources.clone(),
         module: launch.spec.module,
+        revocable: launch.spec.revocable,
         runs: vec![StatusRun { count: launch.tasks.count(), status: TaskStatus::of(state) }],
     }
 }

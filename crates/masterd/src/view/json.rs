@@ -54,6 +54,7 @@ pub(crate) fn agent(agent: &v1::AgentSummary) -> Value {
         "isolation": agent.isolation,
         "confinement": agent.confinement.iter().map(layer).collect::<Vec<_>>(),
         "condition": agent.condition.as_ref().map(condition),
+        "revocable": text(agent.revocable.as_ref()),
     })
 }
 

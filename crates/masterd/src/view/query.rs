@@ -243,6 +243,7 @@ pub(crate) fn agent_summary(entry: &AgentEntry, offered: Option<&Resources>) -> 
         confinement: view.info.confinement.iter().map(v1::ConfinementLayer::from).collect(),
         isolation: view.info.isolation.to_string(),
         condition: Some((&view.condition).into()),
+        revocable: view_of(&view.revocable),
     }
 }
 

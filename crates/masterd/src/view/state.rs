@@ -68,6 +68,8 @@ pub(crate) struct LaunchEntry {
     pub(crate) slots: u32,
     pub(crate) shape: Resources,
     pub(crate) module: Digest,
+    /// Whether it holds revocable resources.
+    pub(crate) revocable: bool,
     pub(crate) tasks: Vec<TaskEntry>,
     pub(crate) launched_at: u64,
     /// How many of its tasks have ended.
@@ -321,7 +323,7 @@ fn note_times(task: &mut TaskEntry, now: u64) {
 }
 
 fn entry_of(report: BatchReport, agent: AgentId, name: Arc<str>, launched_at: u64, now: u64) -> LaunchEntry {
-    let BatchReport { framework, role, id, tasks: range, slots, shape, module, runs } = report;
+    let BatchReport { framework, role, id, tasks: range, slots, shape, module, revocable, runs } = report;
     let mut tasks = Vec::with_capacity(range.count() as usize);
     for run in runs {
         let status = Arc::new(run.status);
@@ -340,6 +342,7 @@ fn entry_of(report: BatchReport, agent: AgentId, name: Arc<str>, launched_at: u6
         slots,
         shape,
         module,
+        revocable,
         tasks,
         launched_at,
         ended: u32::try_from(ended).unwrap_or(u32::MAX),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use holm_model::{
-    AgentCondition, BootId, Capabilities, Epoch, FrameworkId, Incarnation, MAX_GROUP_LAUNCHES, Registration, RunnerId,
-    Secret, ToAgent, ToMaster,
+    AgentCondition, BootId, Capabilities, Epoch, FrameworkId, Incarnation, MAX_GROUP_LAUNCHES, Registration, Resources,
+    RunnerId, Secret, ToAgent, ToMaster,
 };
 
 use super::error::At;
@@ -15,7 +15,7 @@ use super::field::{
 };
 use super::offer::agent_info;
 use super::status::decode_log;
-use super::{ConvertError, Decode};
+use super::{ConvertError, Decode, resources};
 use crate::limits::{MAX_BOOT_ID_BYTES, MAX_ITEMS};
 use crate::v1 as wire;
 use wire::to_agent::Message as WireToAgent;
@@ -75,6 +75,9 @@ pub(crate) fn to_master_to_wire(message: &ToMaster) -> wire::ToMaster {
             message: message.to_string(),
         }),
         ToMaster::Condition(condition) => WireToMaster::Condition(condition.into()),
+        ToMaster::Revocable(estimate) => {
+            WireToMaster::Revocable(wire::Revocable { resources: resources::to_wire(estimate) })
+        }
         ToMaster::Pong => WireToMaster::Pong(wire::Pong {}),
     };
     wire::ToMaster { message: Some(message) }
@@ -110,6 +113,9 @@ impl Decode<wire::ToMaster> for FromAgent {
                 message: explanation(&wire.message),
             },
             Some(WireToMaster::Condition(wire)) => ToMaster::Condition(wire.into()),
+            Some(WireToMaster::Revocable(wire)) => {
+                ToMaster::Revocable(Resources::decode(wire.resources, &at.field("revocable").field("resources"))?)
+            }
             Some(WireToMaster::Pong(wire::Pong {})) => ToMaster::Pong,
             None => return Err(at.field("message").unknown()),
         }))

@@ -304,6 +304,7 @@ impl From<&BatchReport> for wire::BatchReport {
             slots: report.slots,
             shape: resources::to_wire(&report.shape),
             module: report.module.to_string(),
+            revocable: report.revocable,
             runs: report.runs.iter().map(wire::StatusRun::from).collect(),
         }
     }
@@ -330,6 +331,7 @@ impl Decode<wire::BatchReport> for BatchReport {
             slots: wire.slots,
             shape: Resources::decode(wire.shape, &at.field("shape"))?,
             module: parsed(&wire.module, &at.field("module"))?,
+            revocable: wire.revocable,
             runs,
         })
     }

@@ -50,6 +50,7 @@ impl From<&TaskSpec> for wire::TaskSpec {
             network: (!spec.network.is_empty()).then(|| (&spec.network).into()),
             service: spec.service.as_ref().map(wire::ServiceSpec::from),
             executed: spec.executed.as_ref().map(executed_to_wire),
+            revocable: spec.revocable,
         }
     }
 }
@@ -101,6 +102,7 @@ impl Decode<wire::TaskSpec> for TaskSpec {
             labels: pairs(wire.labels, MAX_TASK_ENTRIES, MAX_TO_MASTER_BYTES, &at.field("labels"))?,
             network: NetworkGrants::decode(wire.network, &at.field("network"))?,
             service: wire.service.map(|service| ServiceSpec::decode(service, &at.field("service"))).transpose()?,
+            revocable: wire.revocable,
         })
     }
 }

@@ -53,6 +53,7 @@ pub(crate) fn spec() -> TaskSpec {
         labels: pairs(&[("team", "a")]),
         network: grants(),
         service: None,
+        revocable: true,
     }
 }
 
@@ -160,6 +161,7 @@ pub(crate) fn report() -> BatchReport {
         slots: 4,
         shape: resources(),
         module: Digest([9; 32]),
+        revocable: true,
         runs: vec![run(10, TaskState::Finished), run(4, TaskState::Running), run(86, TaskState::Staging)],
     }
 }
@@ -348,6 +350,7 @@ pub(crate) fn to_master() -> Vec<ToMaster> {
             held_back: Some("over the reserve".into()),
         }),
         ToMaster::Condition(AgentCondition::default()),
+        ToMaster::Revocable("cpus:1.5;mem:1GiB".parse().unwrap()),
         ToMaster::Pong,
     ]
 }

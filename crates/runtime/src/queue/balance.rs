@@ -7,12 +7,16 @@
 //! virtual times advance together, and with that every task gets its share, whatever runner it is in; how the operating
 //! system shares out what is left to it does not matter.
 //!
+//! Runners of revocable tasks, whose seat is *lent*, stand below the others. Those do not see them: neither their virtual time
+//! nor what they use counts. A lent runner polls on the cores that the others could not use, to the nearest whole one, has
+//! nothing that it is sure of, and competes with its like only.
+//!
 //! All runners together stay below the agent's `cpus`: each takes what all say they used out of a bucket of its own that
 //! fills at that rate, and polls nobody while it is empty.
 //!
 //! What the others say can be a lie. Whatever they say, a runner goes on with [`SURE`] of its weight.
 
-use crate::shares::{Record, SEATS, Table};
+use crate::shares::{Record, SEATS, STALE, Table};
 
 /// How often the table is looked at, in nanoseconds; about as long as a slice.
 pub(super) const LOOK: u64 = 1_000_000;
@@ -22,8 +26,6 @@ const AHEAD: u64 = 3_000_000;
 const BONUS: u64 = 3_000_000;
 /// By how much more than [`AHEAD`] a runner can fall behind before it forgets the rest: it could not use its share.
 const FORGET: u64 = 16;
-/// What was said longer ago is not true any more, in nanoseconds: on a busy machine a thread may have no core for long.
-const STALE: u64 = 500_000_000;
 /// Hungry is who got less than this part, in hundredths, of the time in which it wanted to compute.
 const SATED: u64 = 90;
 /// The part of its weight, as a divisor, that a runner uses even if the others want it all.
@@ -55,6 +57,8 @@ pub(super) struct Balance {
     /// Tells this runner from others that had the seat.
     owner: u64,
     threads: usize,
+    /// Whether it has what the others leave.
+    is_lent: bool,
     /// Virtual time: nanoseconds of CPU time by core of weight.
     time: u64,
     effort: Effort,
@@ -154,6 +158,7 @@ impl Balance {
             seat,
             owner,
             threads,
+            is_lent: false,
             time: 0,
             effort: Effort::default(),
             wants: 0,
@@ -165,6 +170,13 @@ impl Balance {
             recheck: 0,
             is_known_idle: true,
         }
+    }
+
+    /// The same on a lent seat, if it `is_lent`.
+    pub(super) fn lent(self, is_lent: bool) -> Balance {
+        // Nobody has promised it anything: until it has looked, it does not poll.
+        let allowed = if is_lent { 0 } else { self.allowed };
+        Balance { is_lent, allowed, ..self }
     }
 
     /// A worker polled for `wall` and got `cpu` of it, while tasks of `weight` competed; `elsewhere` is CPU time of
@@ -192,8 +204,8 @@ impl Balance {
             return None;
         }
         self.wants = 0;
-        let Balance { owner, time, .. } = *self;
-        Some(Record { owner, at: now.time, time, weight: 1, wants: 0, is_hungry: false, used: now.process })
+        let Balance { owner, time, is_lent, .. } = *self;
+        Some(Record { owner, at: now.time, time, weight: 1, wants: 0, is_hungry: false, is_lent, used: now.process })
     }
 
     /// Takes in what the others say, decides, and says what this one has to say. `tasks` of together `weight` compete here.
@@ -203,7 +215,9 @@ impl Balance {
         let wants = tasks.min(self.threads) as u64 * 1_000;
         self.wants = (self.wants * 3 + wants).div_ceil(4);
         self.sure = self.sure.saturating_add(signed(part(passed, weight) / SURE)).min(SURE_SAVED);
-        let others = others(self.seat, now.time, table);
+        let (above, others): (Vec<_>, Vec<_>) =
+            others(self.seat, now.time, table).partition(|(_, other)| self.is_lent && !other.is_lent);
+        let others: Vec<_> = others.into_iter().filter(|(_, other)| other.is_lent == self.is_lent).collect();
         let is_denied = self.is_over_ceiling(now, passed, table);
         let was_idle = std::mem::replace(&mut self.is_known_idle, false);
         self.recheck = now.time.saturating_add(LOOK);
@@ -216,15 +230,18 @@ impl Balance {
         }
         let is_short = now.time < self.ceiling.denied_until || (self.wants > 0 && self.effort.is_short());
         self.keep_time(was_idle, weight, is_short, &others);
-        let room = table.map_or(self.threads, |table| self.room(table.cpus.min(now.cores), weight, &others));
+        let cores = table.map_or(now.cores, |table| table.cpus.min(now.cores));
+        let taken = above.iter().fold(0_u64, |taken, (_, other)| taken.saturating_add(other.wants));
+        let left = whole_cores(cores, taken).min(self.threads);
+        let room = table.map_or(self.threads, |_| self.room(cores.saturating_sub(taken), weight, &others)).min(left);
         self.allowed = if is_denied { 0 } else { room };
-        if self.allowed == 0 && self.sure > 0 {
+        if self.allowed == 0 && self.sure > 0 && !self.is_lent {
             self.allowed = 1;
         }
         // One that is held back does not get what it wants either.
         let is_hungry = is_short || room < self.threads;
-        let Balance { owner, time, wants, .. } = *self;
-        Record { owner, at: now.time, time, weight: weight.max(1), wants, is_hungry, used: now.process }
+        let Balance { owner, time, wants, is_lent, .. } = *self;
+        Record { owner, at: now.time, time, weight: weight.max(1), wants, is_hungry, is_lent, used: now.process }
     }
 
     /// Settles what all used, if the agent declares less than the machine gives; whether there is nothing left.
@@ -235,6 +252,8 @@ impl Balance {
         };
         let all = table.records.iter().enumerate().filter_map(|(seat, record)| match record {
             _ if seat == self.seat => Some((seat, self.owner, now.process)),
+            // What is lent is not there for those who lend.
+            Some(record) if record.is_lent && !self.is_lent => None,
             Some(record) => Some((seat, record.owner, record.used)),
             None => None,
         });
@@ -275,18 +294,21 @@ impl Balance {
         if taken == 0 {
             return self.threads;
         }
-        // Whole threads, to the nearest: what is less than half a thread the operating system shares out well enough.
-        let left = cores.saturating_add(500).saturating_sub(taken) / 1_000;
-        usize::try_from(left).unwrap_or(self.threads).min(self.threads)
+        whole_cores(cores, taken).min(self.threads)
     }
 }
 
+/// Whole cores that are left, to the nearest: what is less than half a core the operating system shares out well enough.
+fn whole_cores(cores: u64, taken: u64) -> usize {
+    usize::try_from(cores.saturating_add(500).saturating_sub(taken) / 1_000).unwrap_or(usize::MAX)
+}
+
 /// The other runners that want CPU time now.
-fn others(seat: usize, now: u64, table: Option<&Table>) -> Vec<(usize, Record)> {
+fn others(seat: usize, now: u64, table: Option<&Table>) -> impl Iterator<Item = (usize, Record)> {
     let fresh = now.saturating_sub(STALE)..=now.saturating_add(STALE);
     let records = table.map(|table| table.records.as_slice()).unwrap_or_default();
     let records = records.iter().enumerate().filter_map(|(number, record)| Some((number, (*record)?)));
-    records.filter(|(number, other)| *number != seat && other.wants > 0 && fresh.contains(&other.at)).collect()
+    records.filter(move |(number, other)| *number != seat && other.wants > 0 && fresh.contains(&other.at))
 }
 
 #[cfg(test)]

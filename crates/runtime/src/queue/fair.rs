@@ -170,6 +170,8 @@ pub(super) struct FairQueue<T> {
     /// Weight of all that compete.
     weight: u64,
     heirs: Box<[Heirs]>,
+    /// Whether nobody is owed anything: while the process is held back, only those that are to end are taken.
+    is_lent: bool,
 }
 
 /// Virtual times of ended tasks of a group, to be taken over.
@@ -190,11 +192,17 @@ impl<T> Default for FairQueue<T> {
             time: 0,
             weight: 0,
             heirs: vec![Heirs::default(); GROUPS].into(),
+            is_lent: false,
         }
     }
 }
 
 impl<T> FairQueue<T> {
+    /// The queue of a process that has what others leave, if it `is_lent`.
+    pub(super) fn lent(self, is_lent: bool) -> FairQueue<T> {
+        FairQueue { is_lent, ..self }
+    }
+
     /// A new task is ready.
     pub(super) fn enter(&mut self, claim: &mut Claim, now: u64, task: T) {
         let heirs = self.heirs_of(claim.group);
@@ -258,6 +266,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Takes the task to be polled next. While the process is `held` back, only those that are owed CPU time or are to end.
+    /// In a process that has what others leave nobody is owed any.
     /// The caller follows up with [`FairQueue::taken`].
     pub(super) fn pop(&mut self, now: u64, held: bool) -> Option<T> {
         self.bring_back(now);
@@ -265,7 +274,7 @@ impl<T> FairQueue<T> {
             return Some(task);
         }
         let time = self.ready.peek()?.time;
-        if held && time >= self.time {
+        if held && (time >= self.time || self.is_lent) {
             return None;
         }
         self.time = self.time.max(time);

@@ -19,6 +19,7 @@ pub(super) fn info(info: &FrameworkInfo) -> wit::FrameworkInfo {
         failover_timeout: micros(info.failover_timeout),
         labels: pairs(&info.labels),
         role_options: role_options(&info.role_options),
+        revocable: info.is_revocable(),
     }
 }
 
@@ -170,6 +171,7 @@ fn template(spec: &TaskSpec) -> wit::TaskTemplate {
         labels: pairs(&spec.labels),
         network: network(&spec.network),
         service: spec.service.as_ref().map(service),
+        revocable: spec.revocable,
     }
 }
 

@@ -352,6 +352,7 @@ fn report(launch: &Launch, slots: u32, states: &[TaskState]) -> BatchReport {
         slots,
         shape: launch.spec.resources.clone(),
         module: Digest::default(),
+        revocable: false,
         runs: states.iter().map(|state| StatusRun { count: 1, status: TaskStatus::of(*state) }).collect(),
     }
 }

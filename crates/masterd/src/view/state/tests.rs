@@ -41,6 +41,7 @@ fn agent_view(free: &str) -> AgentView {
         free: Some(resources(free)),
         launches: 0,
         condition: holm_model::AgentCondition::default(),
+        revocable: Resources::EMPTY,
     }
 }
 
@@ -66,6 +67,7 @@ impl Fold {
             slots,
             shape: resources("cpus:1;mem:1GiB"),
             module: Digest::default(),
+            revocable: false,
             runs: vec![StatusRun { count, status: TaskStatus::of(TaskState::Staging) }],
         };
         self.apply(Delta::LaunchAdded(LaunchView { agent: AGENT, report }));

@@ -19,6 +19,7 @@ struct Worker {
 
 struct Runner {
     balance: Balance,
+    is_lent: bool,
     busy_loops: usize,
     weight_each: u64,
     workers: Vec<Worker>,
@@ -46,6 +47,7 @@ impl Machine {
         let threads = usize::try_from(cpus.div_ceil(1_000)).unwrap();
         let runner = |(seat, (busy_loops, weight_each)): (usize, &(usize, u64))| Runner {
             balance: Balance::new(seat, seat as u64 + 1, threads),
+            is_lent: false,
             busy_loops: *busy_loops,
             weight_each: *weight_each,
             workers: vec![Worker::default(); threads],
@@ -54,6 +56,24 @@ impl Machine {
         let runners: Vec<Runner> = loads.iter().enumerate().map(runner).collect();
         let order = (0..runners.len()).flat_map(|runner| (0..threads).map(move |worker| (runner, worker))).collect();
         Machine { cores, now: SECOND, table: Table { cpus, records: vec![None; SEATS] }, runners, order }
+    }
+
+    /// The same with runners of revocable tasks after the others.
+    fn lending(cores: usize, cpus: u64, loads: &[(usize, u64)], lent: &[(usize, u64)]) -> Machine {
+        let mut machine = Machine::new(cores, cpus, &[loads, lent].concat());
+        for (seat, runner) in machine.runners.iter_mut().enumerate().skip(loads.len()) {
+            runner.is_lent = true;
+            runner.balance = Balance::new(seat, seat as u64 + 1, runner.workers.len()).lent(true);
+        }
+        machine
+    }
+
+    /// Gives a runner other work.
+    fn load(&mut self, runner: usize, busy_loops: usize) {
+        self.runners[runner].busy_loops = busy_loops;
+        if busy_loops == 0 {
+            self.runners[runner].workers.iter_mut().for_each(|worker| worker.poll = None);
+        }
     }
 
     fn run(&mut self, seconds: u64) {
@@ -199,7 +219,7 @@ fn nobody_is_made_to_pay_for_what_was_free() {
 #[test]
 fn a_runner_that_lies_cannot_stop_the_others() {
     let mut machine = Machine::new(2, 2_000, &[(4, 500)]);
-    let lie = |at| Record { owner: 9, at, time: 0, weight: 1, wants: 1 << 20, is_hungry: true, used: at };
+    let lie = |at| Record { owner: 9, at, time: 0, weight: 1, wants: 1 << 20, is_hungry: true, is_lent: false, used: at };
     let before = machine.runners[0].used;
     for step in 0..2 * SECOND / STEP {
         machine.table.records[7] = Some(lie(machine.now));
@@ -218,5 +238,78 @@ fn shares_hold_on_a_machine_that_is_busy_with_other_things() {
     let sum: f64 = got.iter().sum();
     for (got, wanted) in got.iter().zip([0.25, 0.25, 0.5]) {
         assert_near(got / sum, wanted);
+    }
+}
+
+#[test]
+fn owners_have_all_of_their_share_whatever_is_lent_beside_them() {
+    let owners = [(4, 125), (2, 250), (2, 500)];
+    let alone = Machine::new(2, 2_000, &owners).measure(10);
+    let mut machine = Machine::lending(2, 2_000, &owners, &[(4, 1_000_000), (4, 1_000_000)]);
+    // The first moments show how long a borrower takes to see that somebody wants its core.
+    machine.run(1);
+    let got = machine.measure(10);
+    for (got, alone) in got.iter().zip(&alone) {
+        assert!(*got > alone * 0.995, "{got} beside borrowers, {alone} without");
+    }
+    assert!(got[3] + got[4] < 0.01, "{got:?}");
+}
+
+#[test]
+fn borrowers_have_what_owners_leave_and_share_it_by_weight() {
+    // One owner computes on one of four cores, another sleeps.
+    let mut machine = Machine::lending(4, 4_000, &[(1, 3_000), (0, 1_000)], &[(4, 100), (4, 200)]);
+    machine.run(1);
+    let got = machine.measure(10);
+    assert!(got[0] > 0.99, "{got:?}");
+    assert!(got[2] + got[3] > 2.95, "{got:?}");
+    assert_near(got[3] / got[2], 2.0);
+}
+
+#[test]
+fn an_owner_that_wakes_up_has_its_share_within_a_few_milliseconds() {
+    let mut machine = Machine::lending(2, 2_000, &[(0, 1_000)], &[(2, 1_000)]);
+    machine.run(2);
+    for _ in 0..20 {
+        machine.load(0, 2);
+        let before = machine.runners[0].used;
+        for step in 0..20_000_000 / STEP {
+            machine.step(step);
+        }
+        let used = machine.runners[0].used - before;
+        assert!(used > 30_000_000, "{} of 40 ms of CPU time in the first 20 ms", used / 1_000_000);
+        machine.load(0, 0);
+        machine.run(1);
+    }
+}
+
+#[test]
+fn what_borrowers_use_is_not_taken_off_the_ceiling_of_owners() {
+    // A quarter of the machine is the agent's. Its owner sleeps, borrowers have all of it; then it wants all.
+    let mut machine = Machine::lending(4, 1_000, &[(0, 1_000)], &[(2, 1_000)]);
+    machine.run(1);
+    let got = machine.measure(5);
+    assert!(got[1] > 0.95 && got[1] < 1.01, "borrowers keep to the ceiling too: {got:?}");
+    machine.load(0, 1);
+    machine.run(1);
+    let got = machine.measure(5);
+    assert!(got[0] > 0.99, "{got:?}");
+    assert!(got[1] < 0.01, "{got:?}");
+}
+
+#[test]
+fn a_borrower_that_lies_costs_owners_nothing() {
+    let owners = [(2, 500), (2, 500)];
+    let alone = Machine::new(2, 2_000, &owners).measure(5);
+    let mut machine = Machine::new(2, 2_000, &owners);
+    let before: Vec<u64> = machine.runners.iter().map(|runner| runner.used).collect();
+    for step in 0..5 * SECOND / STEP {
+        let at = machine.now;
+        let lie = Record { owner: 9, at, time: 0, weight: 1, wants: 1 << 20, is_hungry: true, is_lent: true, used: at };
+        machine.table.records[7] = Some(lie);
+        machine.step(step);
+    }
+    for ((runner, before), alone) in machine.runners.iter().zip(before).zip(alone) {
+        assert_near((runner.used - before) as f64 / (5 * SECOND) as f64, alone);
     }
 }

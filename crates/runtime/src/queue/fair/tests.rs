@@ -293,3 +293,23 @@ impl Chaos {
         assert_eq!(self.polled, expected);
     }
 }
+
+#[test]
+fn nobody_is_owed_anything_in_a_queue_that_has_what_others_leave() {
+    for is_lent in [false, true] {
+        let mut queue = FairQueue::default().lent(is_lent);
+        let share = CpuShare { milli: 1_000, limit_milli: None, group: 1 };
+        let (mut busy, mut sleeper) = (Claim::new(share), Claim::new(share));
+        queue.enter(&mut busy, 0, "busy");
+        assert_eq!(queue.pop(0, false), Some("busy"));
+        queue.charge(&mut busy, 10 * MILLI, 0);
+        queue.again(&mut busy, 0, "busy");
+        assert_eq!(queue.pop(0, false), Some("busy"));
+        queue.leave(&mut busy);
+        // It has waited and would go first; the process is held back.
+        queue.wake(&mut sleeper, 0, "sleeper");
+        assert_eq!(queue.pop(0, true), (!is_lent).then_some("sleeper"));
+        queue.urge(&mut busy, "to end");
+        assert_eq!(queue.pop(0, true), Some("to end"), "ending needs no share");
+    }
+}
