@@ -63,7 +63,7 @@ impl Ledger {
         if work.launch.spec.revocable { &mut self.borrowed } else { &mut self.held }
     }
 
-    /// Gives a work its slots although the total may have been lowered since it was sent: it runs already.
+    /// Gives a work its slots although the total may have been lowered since it was taken: it runs already, or is revocable.
     pub(crate) fn admit_running(&mut self, id: WorkId, work: &Work) {
         let book = self.book(work);
         if let Ok(sum) = book.plus(&work.launch.held_by(work.slots())) {

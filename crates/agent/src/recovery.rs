@@ -20,6 +20,12 @@ impl Agent {
             self.durable.works.iter().filter(|(_, work)| is_preparing(work)).map(|(id, _)| *id).collect();
         for id in waiting {
             let Some(work) = self.durable.works.get(&id) else { continue };
+            if work.launch.spec.revocable {
+                // What is lent is not known yet; if it is less than before, the youngest go.
+                self.ledger.admit_running(id, work);
+                self.prepare(id, now);
+                continue;
+            }
             // The process may have died between taking a launch and refusing it, or come back with less to offer.
             match self.ledger.admit(id, work, &Resources::EMPTY) {
                 Ok(()) => self.prepare(id, now),

@@ -50,7 +50,7 @@ pub(crate) struct Case {
     pub(crate) margin: Pair,
     /// Whether an owner wants CPU time and does not get it.
     pub(crate) hungry: bool,
-    /// Whether the reserve is exceeded.
+    /// Whether the reserve is exceeded while there are runners of borrowers, be it without tasks.
     pub(crate) over_reserve: bool,
 }
 
@@ -78,7 +78,7 @@ impl Guard {
         let idle = case.sight.idle().cpus;
         let patience = window.saturating_mul(CROWDED_WINDOWS);
         let crowded = lasts(&mut self.crowded_since, now, case.lent.cpus > idle, patience);
-        if case.lent == Pair::default() {
+        if case.lent == Pair::default() && !case.over_reserve {
             return None;
         }
         let memory = memory_strain(case);

@@ -153,7 +153,8 @@ impl Agent {
             leaving: self.leaving(measured),
             margin: total.hundredths(options.margin_percent.min(100)),
             hungry,
-            over_reserve: self.condition().is_some_and(|condition| condition.held_back.is_some()),
+            over_reserve: self.condition().is_some_and(|condition| condition.held_back.is_some())
+                && self.youngest_runner().is_some(),
         }
     }
 
@@ -194,14 +195,17 @@ impl Agent {
         }
     }
 
+    /// The youngest runner of borrowers that is not about to end.
+    fn youngest_runner(&self) -> Option<RunnerId> {
+        let lent = |runner: &RunnerId| self.scope_of_runner(*runner).is_some_and(|scope| scope.revocable);
+        let live = self.slots.iter().filter(|(runner, slot)| slot.link != RunnerLink::Stopping && lent(runner));
+        live.map(|(runner, _)| *runner).next_back()
+    }
+
     /// What a runner takes beyond its tasks is free only once all of them have ended and it too.
     fn youngest_runner_of_borrowers(&mut self) -> Vec<Victim> {
-        let lending = |runner: &RunnerId| self.scope_of_runner(*runner).is_some_and(|scope| scope.revocable);
-        let live = self.slots.iter().filter(|(runner, slot)| slot.link != RunnerLink::Stopping && lending(runner));
-        let Some((runner, is_empty)) = live.map(|(runner, slot)| (*runner, slot.load.is_empty())).next_back() else {
-            return Vec::new();
-        };
-        if is_empty {
+        let Some(runner) = self.youngest_runner() else { return Vec::new() };
+        if self.slots.get(&runner).is_some_and(|slot| slot.load.is_empty()) {
             self.stop_runner(runner, IDLE_STOP_GRACE, "the reserve is exceeded and its tasks were revocable");
             return Vec::new();
         }

@@ -1,13 +1,13 @@
 //! Who goes first when borrowers have to: first those who lose nothing because none of their tasks has started, then the
 //! youngest; and of a launch the tasks that have not started before any that has, and of those the last ones first.
 
-use holm_model::{ResourceName, TaskState, WorkId};
+use holm_model::{ResourceName, RunnerId, TaskState, WorkId};
 
 use crate::agent::Agent;
 use crate::work::Work;
 
 /// A launch on revocable resources, as far as it matters here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Borrower {
     pub(crate) work: WorkId,
     /// Slots that it holds.
@@ -63,7 +63,7 @@ impl Agent {
     pub(crate) fn borrowers(
         &self,
         name: &ResourceName,
-        used: Option<&dyn Fn(holm_model::RunnerId) -> u64>,
+        used: Option<&dyn Fn(RunnerId) -> u64>,
     ) -> Vec<Borrower> {
         let borrowed = self.durable.works.iter().filter(|(_, work)| work.launch.spec.revocable && work.live > 0);
         let borrower = |(id, work): (&WorkId, &Work)| {
@@ -88,7 +88,7 @@ impl Agent {
 
     /// The part that a task holding `held` has in what its runner uses. No measurement says how tasks share a runner's
     /// memory; what each holds is the bound that it was launched with.
-    fn part_of_use(&self, runner: holm_model::RunnerId, name: &ResourceName, held: u64, used: u64) -> u64 {
+    pub(crate) fn part_of_use(&self, runner: RunnerId, name: &ResourceName, held: u64, used: u64) -> u64 {
         let declared = self.declared_on(runner, name);
         if declared == 0 {
             return held;
@@ -97,7 +97,7 @@ impl Agent {
     }
 
     /// What the tasks on a runner hold together.
-    pub(crate) fn declared_on(&self, runner: holm_model::RunnerId, name: &ResourceName) -> u64 {
+    pub(crate) fn declared_on(&self, runner: RunnerId, name: &ResourceName) -> u64 {
         let Some(slot) = self.slots.get(&runner) else { return 0 };
         let held = slot.load.works().filter_map(|(id, slots)| {
             let shape = &self.durable.works.get(&id)?.launch.spec.resources;

@@ -4,6 +4,7 @@ mod crash;
 mod executors;
 mod groups;
 mod launches;
+mod lending;
 mod placement;
 mod registration;
 mod reserve;
