@@ -21,6 +21,7 @@ Examples:
   holm run grep.wasm --file ./words.txt::words.txt -- needle words.txt
   holm run convert.wasm --dir ./photos::photos:rw --detach
   holm run fetch.wasm --allow-net api.example.org:443 --allow-net 'udp:10.0.0.53:53'
+  holm run --revocable render.wasm --count 200 --cpus 1
   holm run --kind service hello-http.wasm --cpus 0.5 --listen loopback
 
 Exit code: the task's own. 1 when it failed without one, 137 when it was killed, 130 when you interrupted it; for an array \
@@ -85,6 +86,9 @@ pub(crate) struct RunArgs {
     /// Fixes what a task gets for randomness and time, so that its fuel repeats exactly
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::seed)]
     pub(crate) seed: Option<u64>,
+    /// Run on what other tasks leave unused; the tasks give way, and end PREEMPTED when it is needed back
+    #[arg(long, conflicts_with_all = ["disk", "resources"])]
+    pub(crate) revocable: bool,
     /// Leave as soon as the tasks are launched; they go on for up to 24 hours
     #[arg(long)]
     pub(crate) detach: bool,

@@ -25,6 +25,7 @@ pub(crate) async fn agents(global: &Global, format: Format) -> anyhow::Result<()
             "TOTAL",
             "HELD",
             "OFFERED",
+            "LENT",
             "RESERVE",
             "CONFINED",
             "ATTRIBUTES",
@@ -39,6 +40,7 @@ pub(crate) async fn agents(global: &Global, format: Format) -> anyhow::Result<()
                 brief(&agent.total.0),
                 brief(&agent.allocated.0),
                 brief(&agent.offered.0),
+                agent.shown_lent(),
                 agent.shown_reserve(),
                 confinement(&agent.confinement),
                 attributes.join(";"),
@@ -206,6 +208,8 @@ struct AgentRow {
     total: Shown,
     offered: Shown,
     allocated: Shown,
+    revocable: Shown,
+    lent: Shown,
     attributes: std::collections::BTreeMap<String, String>,
     version: String,
     tasks: Counts,
@@ -258,6 +262,8 @@ impl From<v1::AgentSummary> for AgentRow {
             total: agent.total.into(),
             offered: agent.offered.into(),
             allocated: agent.allocated.into(),
+            revocable: agent.revocable.into(),
+            lent: agent.lent.into(),
             attributes: agent.attributes,
             version: agent.version,
             tasks: agent.tasks.into(),
@@ -274,6 +280,12 @@ impl AgentRow {
     /// The state, and that nothing is offered of an agent in it.
     fn shown_state(&self) -> String {
         if self.held_back.is_some() { format!("{} (HELD BACK)", self.state) } else { self.state.to_owned() }
+    }
+
+    /// What revocable tasks hold of what can be lent, such as "cpus:1;mem:1GiB of cpus:3.2;mem:2GiB".
+    fn shown_lent(&self) -> String {
+        let nothing = self.revocable.0.is_empty() && self.lent.0.is_empty();
+        if nothing { "-".to_owned() } else { format!("{} of {}", brief(&self.lent.0), brief(&self.revocable.0)) }
     }
 
     /// How much of the reserve is taken, such as "120MiB/2GiB".

@@ -55,6 +55,7 @@ pub(crate) fn agent(agent: &v1::AgentSummary) -> Value {
         "confinement": agent.confinement.iter().map(layer).collect::<Vec<_>>(),
         "condition": agent.condition.as_ref().map(condition),
         "revocable": text(agent.revocable.as_ref()),
+        "lent": text(agent.lent.as_ref()),
     })
 }
 

@@ -73,8 +73,18 @@ impl State {
         let offered = self.offered_by_agent();
         let all = self.agents.values().filter(|entry| after.is_none_or(|after| entry.view.id > after));
         let (agents, next) = page(all, limit, |entry| entry.view.id.to_string());
-        let agents = agents.into_iter().map(|entry| agent_summary(entry, offered.get(&entry.view.id))).collect();
+        let agents = agents.into_iter().map(|entry| self.agent_summary(entry, &offered)).collect();
         Ok(v1::ListAgentsReply { agents, next_page_token: next })
+    }
+
+    /// An agent, where `offered` is what is out in offers.
+    pub(crate) fn agent_summary(
+        &self,
+        entry: &AgentEntry,
+        offered: &BTreeMap<AgentId, Resources>,
+    ) -> v1::AgentSummary {
+        let id = entry.view.id;
+        v1::AgentSummary { lent: view_of(&self.lent(id)), ..agent_summary(entry, offered.get(&id)) }
     }
 
     /// A page of frameworks after the one the token names.
@@ -218,7 +228,7 @@ fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn agent_summary(entry: &AgentEntry, offered: Option<&Resources>) -> v1::AgentSummary {
+fn agent_summary(entry: &AgentEntry, offered: Option<&Resources>) -> v1::AgentSummary {
     let view = &entry.view;
     let total = &view.info.resources;
     let offered = offered.cloned().unwrap_or(Resources::EMPTY);
@@ -244,6 +254,7 @@ pub(crate) fn agent_summary(entry: &AgentEntry, offered: Option<&Resources>) -> 
         isolation: view.info.isolation.to_string(),
         condition: Some((&view.condition).into()),
         revocable: view_of(&view.revocable),
+        lent: None,
     }
 }
 

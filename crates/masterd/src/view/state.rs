@@ -124,6 +124,8 @@ pub(crate) struct State {
     pub(crate) by_name: BTreeMap<BatchId, BTreeSet<u64>>,
     pub(crate) counts: Counts,
     pub(crate) changes: Changes,
+    /// The launches on revocable resources that the master knows, by agent.
+    lent: BTreeMap<AgentId, BTreeSet<u64>>,
     /// The launches that the master knows.
     current: BTreeMap<(FrameworkId, BatchId, AgentId), u64>,
     next_serial: u64,
@@ -229,6 +231,9 @@ impl State {
         }
         self.by_framework.entry(entry.framework).or_default().insert(serial);
         self.by_name.entry(entry.id.clone()).or_default().insert(serial);
+        if entry.revocable {
+            self.lent.entry(agent).or_default().insert(serial);
+        }
         self.count_launch(&entry, Counts::add);
         let count = u32::try_from(entry.tasks.len()).unwrap_or(u32::MAX);
         self.launches.insert(serial, entry);
@@ -241,8 +246,15 @@ impl State {
         let entry = self.launches.remove(&serial)?;
         forget(&mut self.by_framework, &entry.framework, serial);
         forget(&mut self.by_name, &entry.id, serial);
+        forget(&mut self.lent, &entry.agent, serial);
         self.count_launch(&entry, Counts::remove);
         Some(entry)
+    }
+
+    /// What revocable tasks hold on an agent.
+    pub(crate) fn lent(&self, agent: AgentId) -> Resources {
+        let launches = self.lent.get(&agent).into_iter().flatten().filter_map(|serial| self.launches.get(serial));
+        launches.fold(Resources::EMPTY, |sum, launch| sum.plus(&launch.held()).unwrap_or(sum))
     }
 
     fn count_launch(&mut self, entry: &LaunchEntry, change: fn(&mut Counts, TaskState, u64)) {
@@ -289,6 +301,7 @@ impl State {
         let Some(serial) = self.current.remove(&key) else { return };
         let Some(launch) = self.launches.get_mut(&serial) else { return };
         launch.over = true;
+        forget(&mut self.lent, &launch.agent, serial);
         self.history.push_back(serial);
         self.history_tasks += launch.tasks.len();
         while self.history_tasks > HISTORY_TASKS

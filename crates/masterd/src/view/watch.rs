@@ -13,7 +13,7 @@ use holm_proto::v1::{self, watch_event};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::query::{agent_summary, task_summary};
+use super::query::task_summary;
 use super::{Change, State, View};
 use crate::clock;
 use crate::service::Cluster;
@@ -107,7 +107,7 @@ fn render_after(view: &View, seen: u64) -> Result<(Vec<watch_event::Change>, u64
     for change in changes {
         match change {
             Change::Agent(id) => rendered.push(match state.agents.get(&id) {
-                Some(entry) => watch_event::Change::Agent(agent_summary(entry, offered.get(&id))),
+                Some(entry) => watch_event::Change::Agent(state.agent_summary(entry, &offered)),
                 None => watch_event::Change::AgentRemoved(id.to_string()),
             }),
             Change::Framework(id) => rendered.push(match state.frameworks.get(&id) {
@@ -172,7 +172,7 @@ fn snapshot_chunk(state: &State, cursor: Cursor) -> (Vec<watch_event::Change>, C
             let offered = state.offered_by_agent();
             let page: Vec<_> = state.agents.range(after(last)).take(CHUNK).collect();
             let next = page.last().map_or(Cursor::Frameworks(None), |(id, _)| Cursor::Agents(Some(**id)));
-            let agent = |(id, entry)| watch_event::Change::Agent(agent_summary(entry, offered.get(id)));
+            let agent = |(_, entry)| watch_event::Change::Agent(state.agent_summary(entry, &offered));
             (page.into_iter().map(agent).collect(), next)
         }
         Cursor::Frameworks(last) => {

@@ -74,6 +74,7 @@ impl Draft {
             kind: args.network.kind.into(),
             network: NetworkGrants { outbound: args.network.allow_net.clone(), listen: args.network.listen() },
             service: args.network.service(),
+            revocable: args.revocable,
             ..TaskSpec::default()
         };
         for file in &args.file {

@@ -415,7 +415,8 @@ impl Scheduler for RunScheduler {
         let labels = runs::labels(&self.job.name, self.job.count);
         // Nobody will come back for a detached run: it is over with its last task.
         let idle = self.job.detach.then(|| FrameworkInfo::ENDS_WHEN_IDLE.into());
-        let capabilities = idle.into_iter().collect();
+        let lent = self.job.spec.revocable.then(|| FrameworkInfo::REVOCABLE.into());
+        let capabilities = idle.into_iter().chain(lent).collect();
         FrameworkInfo { failover_timeout: self.job.failover_timeout, labels, capabilities, ..info }
     }
 

@@ -59,18 +59,12 @@ impl Fold {
     }
 
     fn launch(&mut self, id: &str, count: u32, slots: u32) {
-        let report = BatchReport {
-            framework: FRAMEWORK,
-            role: "eng".parse().unwrap(),
-            id: id.parse().unwrap(),
-            tasks: TaskRange::Array { first: 10, count },
-            slots,
-            shape: resources("cpus:1;mem:1GiB"),
-            module: Digest::default(),
-            revocable: false,
-            runs: vec![StatusRun { count, status: TaskStatus::of(TaskState::Staging) }],
-        };
-        self.apply(Delta::LaunchAdded(LaunchView { agent: AGENT, report }));
+        self.apply(Delta::LaunchAdded(LaunchView { agent: AGENT, report: report(id, count, slots) }));
+    }
+
+    fn launch_revocable(&mut self, id: &str) {
+        let launch = LaunchView { agent: AGENT, report: BatchReport { revocable: true, ..report(id, 2, 2) } };
+        self.apply(Delta::LaunchAdded(launch));
     }
 
     fn enter(&mut self, id: &str, first: u32, count: u32, status: TaskStatus) {
@@ -85,6 +79,32 @@ impl Fold {
     fn tasks(&self, request: v1::ListTasksRequest) -> v1::ListTasksReply {
         self.state.list_tasks(&request).unwrap()
     }
+}
+
+fn report(id: &str, count: u32, slots: u32) -> BatchReport {
+    BatchReport {
+        framework: FRAMEWORK,
+        role: "eng".parse().unwrap(),
+        id: id.parse().unwrap(),
+        tasks: TaskRange::Array { first: 10, count },
+        slots,
+        shape: resources("cpus:1;mem:1GiB"),
+        module: Digest::default(),
+        revocable: false,
+        runs: vec![StatusRun { count, status: TaskStatus::of(TaskState::Staging) }],
+    }
+}
+
+#[test]
+fn what_is_lent_is_counted_apart() {
+    let mut fold = Fold::new();
+    fold.launch("owner", 3, 2);
+    fold.launch_revocable("borrower");
+    assert_eq!(fold.state.lent(AGENT), resources("cpus:2;mem:2GiB"));
+    fold.enter("borrower", 1, 1, TaskStatus::because(TaskState::Killed, Reason::Preempted, ""));
+    assert_eq!(fold.state.lent(AGENT), resources("cpus:1;mem:1GiB"));
+    fold.end("borrower");
+    assert_eq!(fold.state.lent(AGENT), Resources::EMPTY);
 }
 
 fn ids(reply: &v1::ListTasksReply) -> Vec<&str> {
