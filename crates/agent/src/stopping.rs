@@ -82,7 +82,7 @@ impl Agent {
         *latest = deadline.max(*latest);
     }
 
-    pub(crate) fn end_range(&mut self, id: WorkId, range: std::ops::Range<u32>, status: TaskStatus) {
+    fn end_range(&mut self, id: WorkId, range: std::ops::Range<u32>, status: TaskStatus) {
         let Some(work) = self.durable.works.get(&id) else { return };
         let preparing = matches!(work.stage, Stage::Preparing);
         for (first, count) in work.runs_where(range, |state| !state.is_terminal()) {

@@ -11,14 +11,15 @@ mod guard;
 mod victims;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{Reason, ResourceName, Resources, RunnerId, TaskState, TaskStatus, Time, ToMaster, WorkId};
+use holm_model::{ResourceName, Resources, RunnerId, TaskState, Time, ToMaster, WorkId};
 
 use crate::agent::Agent;
-use crate::launching::NewEntry;
 use crate::runners::{IDLE_STOP_GRACE, RunnerLink};
-use crate::work::{Stage, Work};
+use crate::stopping::Taking;
+use crate::work::Work;
 use estimate::{Estimator, Pair, Sight};
 use guard::{Case, Guard, Strain};
 use victims::{Borrower, Victim, choose};
@@ -189,9 +190,9 @@ impl Agent {
             Strain::Starving { used } => choose(self.borrowers(&ResourceName::Cpus, None), used),
             Strain::Reserve => self.youngest_runner_of_borrowers(),
         };
-        let (grace, why) = (self.grace_of(Some(strain)), self.why(strain));
+        let (grace, why) = (self.grace_of(Some(strain)), self.why(strain).into());
         for victim in victims {
-            self.preempt(&victim, &why, grace, now);
+            self.send_away(&victim, &why, grace, now);
         }
     }
 
@@ -246,27 +247,15 @@ impl Agent {
         }
     }
 
-    /// Ends tasks of a borrower. Like a kill it is written down first and so outlives the agent's process.
-    fn preempt(&mut self, victim: &Victim, why: &str, grace: Duration, now: Time) {
+    /// Ends tasks of a borrower, the tail first: as long as some of it is left its runner goes on with it.
+    fn send_away(&mut self, victim: &Victim, message: &Arc<str>, grace: Duration, now: Time) {
         let Some(work) = self.durable.works.get(&victim.work) else { return };
-        let runner = match &work.stage {
-            Stage::Sent { runner, .. } => Some(*runner),
-            Stage::Preparing | Stage::Ready(_) | Stage::Over => None,
-        };
-        let id = victim.work;
+        let (framework, batch) = (work.framework, work.launch.id.clone());
         self.counters.preempted_tasks += victim.positions.len() as u64;
-        let state = if runner.is_some() { TaskState::Killing } else { TaskState::Killed };
-        let status = TaskStatus::because(state, Reason::Preempted, why);
-        // Tails first: as long as one is left the runner goes on with it.
         for run in victim.positions.chunk_by(|before, after| before + 1 == *after).rev() {
-            let (first, count) = (run[0], u32::try_from(run.len()).unwrap_or(u32::MAX));
-            match runner {
-                None => self.end_range(id, first..first + count, status.clone()),
-                Some(runner) => {
-                    self.log(NewEntry::own(id, first, count, status.clone()));
-                    self.forward_kill(id, runner, Some((first, count)), Some(grace), now);
-                }
-            }
+            let span = (run[0], u32::try_from(run.len()).unwrap_or(u32::MAX));
+            let why = Taking { grace: Some(grace), message: message.clone() };
+            self.preempt(framework, &batch, span, why, now);
         }
     }
 }
