@@ -7,8 +7,8 @@ use holm_model::{
     FrameworkId, FromRunner, Launch, Prepared, Reason, RunnerId, TaskState, ToAgent, ToMaster, ToRunner, WorkId,
 };
 
-use crate::lending::Measured;
 use crate::Record;
+use crate::lending::Measured;
 use crate::placement::RunnerScope;
 
 /// One connection to a master, numbered by the shell; a later connection has a higher number. Messages of any but the

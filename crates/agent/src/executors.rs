@@ -19,7 +19,8 @@ impl Agent {
             return Some(TaskStatus::because(TaskState::Error, Reason::InvalidTask, message));
         }
         if executor.launch.spec.revocable != launch.spec.revocable {
-            let message = format!("revocable: executor {name} and the tasks inside it are either all revocable or none");
+            let message =
+                format!("revocable: executor {name} and the tasks inside it are either all revocable or none");
             return Some(TaskStatus::because(TaskState::Error, Reason::InvalidTask, message));
         }
         let state = executor.status(0).state;

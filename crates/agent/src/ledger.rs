@@ -41,8 +41,7 @@ impl Ledger {
 
     /// Whether what a launch asks is there, and what it would all be then. Revocable ones have what is `lent`.
     pub(crate) fn check(&self, launch: &Launch, lent: &Resources) -> Result<Resources, ResourcesError> {
-        let (held, total) =
-            if launch.spec.revocable { (&self.borrowed, lent) } else { (&self.held, &self.total) };
+        let (held, total) = if launch.spec.revocable { (&self.borrowed, lent) } else { (&self.held, &self.total) };
         let asked = launch.resources();
         let sum = held.plus(&asked)?;
         if !total.contains(&sum) {

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use holm_agent::{
-    Agent, AgentEffect, AgentEvent, AgentOptions, LendingOptions, PrepareError, RunnerScope, SessionId,
-};
+use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, LendingOptions, PrepareError, RunnerScope, SessionId};
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
     AgentInfo, Amount, Attributes, Capabilities, ConfinementLayer, FrameworkId, Isolation, Launch, Metering,

@@ -144,7 +144,8 @@ pub(crate) fn available_memory() -> Option<u64> {
 /// File pages that the cgroup would drop for others.
 fn reclaimable() -> u64 {
     let stat = read_cgroup("memory.stat").unwrap_or_default();
-    let field = |name: &str| -> Option<u64> { stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok() };
+    let field =
+        |name: &str| -> Option<u64> { stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok() };
     field("inactive_file ").unwrap_or(0)
 }
 

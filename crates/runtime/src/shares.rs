@@ -203,8 +203,16 @@ impl Seat {
 mod tests {
     use super::*;
 
-    const RECORD: Record =
-        Record { owner: 7, at: 1_000, time: 2_000, weight: 500, wants: 2_000, is_hungry: true, is_lent: true, used: 3_000 };
+    const RECORD: Record = Record {
+        owner: 7,
+        at: 1_000,
+        time: 2_000,
+        weight: 500,
+        wants: 2_000,
+        is_hungry: true,
+        is_lent: true,
+        used: 3_000,
+    };
 
     #[test]
     fn what_one_runner_writes_the_others_read() {

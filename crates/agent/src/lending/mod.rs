@@ -132,8 +132,7 @@ impl Agent {
     ) -> Case {
         let total = Pair::of(&self.options.info.resources);
         let available = measured.available;
-        let mut sight =
-            Sight { total, held: Pair::of(self.ledger.held()), available, ..Sight::default() };
+        let mut sight = Sight { total, held: Pair::of(self.ledger.held()), available, ..Sight::default() };
         let mut hungry = false;
         for (runner, used) in &measured.runners {
             let Some(scope) = self.scope_of_runner(*runner) else { continue };

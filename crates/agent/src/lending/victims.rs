@@ -60,11 +60,7 @@ pub(crate) fn choose(mut borrowers: Vec<Borrower>, need: u64) -> Vec<Victim> {
 impl Agent {
     /// What of `name` borrowers have: what each of their tasks uses, as far as its runner's use says, and what it holds.
     /// `used` are the bytes or thousandths that a runner uses; none counts what is held.
-    pub(crate) fn borrowers(
-        &self,
-        name: &ResourceName,
-        used: Option<&dyn Fn(RunnerId) -> u64>,
-    ) -> Vec<Borrower> {
+    pub(crate) fn borrowers(&self, name: &ResourceName, used: Option<&dyn Fn(RunnerId) -> u64>) -> Vec<Borrower> {
         let borrowed = self.durable.works.iter().filter(|(_, work)| work.launch.spec.revocable && work.live > 0);
         let borrower = |(id, work): (&WorkId, &Work)| {
             let held = work.launch.spec.resources.scalar(name).0;
@@ -83,7 +79,10 @@ impl Agent {
                 unused,
             }
         };
-        borrowed.map(borrower).filter(|borrower| !(borrower.unstarted.is_empty() && borrower.running.is_empty())).collect()
+        borrowed
+            .map(borrower)
+            .filter(|borrower| !(borrower.unstarted.is_empty() && borrower.running.is_empty()))
+            .collect()
     }
 
     /// The part that a task holding `held` has in what its runner uses. No measurement says how tasks share a runner's

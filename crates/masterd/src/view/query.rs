@@ -78,11 +78,7 @@ impl State {
     }
 
     /// An agent, where `offered` is what is out in offers.
-    pub(crate) fn agent_summary(
-        &self,
-        entry: &AgentEntry,
-        offered: &BTreeMap<AgentId, Resources>,
-    ) -> v1::AgentSummary {
+    pub(crate) fn agent_summary(&self, entry: &AgentEntry, offered: &BTreeMap<AgentId, Resources>) -> v1::AgentSummary {
         let id = entry.view.id;
         v1::AgentSummary { lent: view_of(&self.lent(id)), ..agent_summary(entry, offered.get(&id)) }
     }

@@ -219,7 +219,8 @@ fn nobody_is_made_to_pay_for_what_was_free() {
 #[test]
 fn a_runner_that_lies_cannot_stop_the_others() {
     let mut machine = Machine::new(2, 2_000, &[(4, 500)]);
-    let lie = |at| Record { owner: 9, at, time: 0, weight: 1, wants: 1 << 20, is_hungry: true, is_lent: false, used: at };
+    let lie =
+        |at| Record { owner: 9, at, time: 0, weight: 1, wants: 1 << 20, is_hungry: true, is_lent: false, used: at };
     let before = machine.runners[0].used;
     for step in 0..2 * SECOND / STEP {
         machine.table.records[7] = Some(lie(machine.now));
