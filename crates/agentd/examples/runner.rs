@@ -42,6 +42,7 @@ fn main() -> Result<(), Failure> {
             engine: EngineKind::Native,
             pooled: true,
             cpu_seat: None,
+            revocable: false,
         })?);
     }
     let quick = args.iter().any(|arg| arg == "--quick");
