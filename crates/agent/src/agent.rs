@@ -268,7 +268,10 @@ impl Agent {
         }
         let (framework, launch) = (work.framework, work.launch.clone());
         let scope = RunnerScope::of(self.options.info.isolation, id, work);
-        self.out.push(AgentEffect::Prepare { work: id, framework, scope, launch });
+        match self.volumes_for(work) {
+            Ok(volumes) => self.out.push(AgentEffect::Prepare { work: id, framework, scope, launch, volumes }),
+            Err(error) => self.prepared(id, Err(error), now),
+        }
     }
 
     /// This framework's works, in the order of launch.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holm_model::{
     AgentId, BatchId, BootId, ClusterId, Epoch, FrameworkId, Incarnation, Launch, MAX_BATCH_TASKS, MAX_GROUP_LAUNCHES,
-    Role, RunnerId, Secret, TaskState, TransitionError, Update, Usage, Usages, WorkId,
+    Portions, Role, RunnerId, Secret, TaskState, TransitionError, Update, Usage, Usages, Volume, WorkId,
 };
 
 use crate::Record;
@@ -70,6 +70,8 @@ pub(crate) struct Durable {
     pub(crate) tenants: BTreeMap<FrameworkId, Tenant>,
     pub(crate) works: BTreeMap<WorkId, Work>,
     pub(crate) runners: BTreeMap<RunnerId, RunnerEntry>,
+    /// The volumes by their numbers. They outlive every incarnation.
+    pub(crate) volumes: BTreeMap<u64, Volume>,
     /// Works forgotten since the caller last looked, for the ledger and the shell's cleanup.
     pub(crate) forgotten: Vec<(WorkId, Work)>,
 }
@@ -98,11 +100,15 @@ impl Durable {
             Record::RunnerEnded { runner } => {
                 self.runners.remove(runner).ok_or(RecordError::Runner(*runner))?;
             }
-            Record::WorkAdded { work, framework, role, launch, group } => {
-                self.add(*work, Work::new(*framework, role.clone(), launch.clone(), *group))?;
+            Record::WorkAdded { work, framework, role, origins, launch, group } => {
+                let added = Work::new(*framework, role.clone(), launch.clone(), *group);
+                self.add(*work, added.holding(origins.clone()))?;
             }
-            Record::GroupAdded { first, framework, role, launches } => {
-                self.add_group(*first, *framework, role, launches)?;
+            Record::GroupAdded { first, framework, role, origins, launches } => {
+                self.add_group(*first, (*framework, role), origins, launches)?;
+            }
+            Record::Volumes(volumes) => {
+                self.volumes = volumes.iter().map(|volume| (volume.serial, volume.clone())).collect();
             }
             Record::WorkSent { work, runner } => {
                 let known = self.works.get_mut(work).ok_or(RecordError::Work(*work))?;
@@ -133,8 +139,8 @@ impl Durable {
     fn add_group(
         &mut self,
         first: WorkId,
-        framework: FrameworkId,
-        role: &Role,
+        (framework, role): (FrameworkId, &Role),
+        origins: &[Portions],
         launches: &[Launch],
     ) -> Result<(), RecordError> {
         let tenant = self.tenants.get(&framework);
@@ -146,7 +152,9 @@ impl Durable {
             return Err(RecordError::Work(first));
         }
         for (id, launch) in (first.0..).zip(launches) {
-            self.add(WorkId(id), Work::new(framework, role.clone(), launch.clone(), Some(first)))?;
+            let member = usize::try_from(id - first.0).unwrap_or(usize::MAX);
+            let held = origins.get(member).cloned().unwrap_or_default();
+            self.add(WorkId(id), Work::new(framework, role.clone(), launch.clone(), Some(first)).holding(held))?;
         }
         Ok(())
     }
@@ -274,12 +282,16 @@ impl Durable {
         if let Some(Identity { agent, secret, cluster, epoch }) = self.identity.clone() {
             records.push(Record::Identity { agent, secret, cluster, epoch });
         }
+        if !self.volumes.is_empty() {
+            records.push(Record::Volumes(self.volumes.values().cloned().collect()));
+        }
         for (runner, RunnerEntry { scope, sequence }) in &self.runners {
             records.push(Record::RunnerStarted { runner: *runner, scope: *scope, sequence: *sequence });
         }
         for (id, work) in &self.works {
             let (framework, role, launch) = (work.framework, work.role.clone(), work.launch.clone());
-            records.push(Record::WorkAdded { work: *id, framework, role, launch, group: work.group });
+            let origins = work.origins.clone();
+            records.push(Record::WorkAdded { work: *id, framework, role, origins, launch, group: work.group });
             if let Some(runner) = work.runner() {
                 records.push(Record::WorkSent { work: *id, runner });
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    FrameworkId, FromRunner, Launch, Prepared, Reason, RunnerId, TaskState, ToAgent, ToMaster, ToRunner, WorkId,
+    FrameworkId, FromRunner, Launch, Prepared, Reason, RunnerId, TaskState, ToAgent, ToMaster, ToRunner, Volume, WorkId,
 };
 
 use crate::Record;
@@ -139,7 +139,11 @@ pub enum AgentEffect {
         scope: RunnerScope,
         /// What.
         launch: Launch,
+        /// The volumes that it mounts, in the order in which it names them.
+        volumes: Vec<Volume>,
     },
+    /// These volumes are to be there, and no others: what else there is goes, with its data.
+    Volumes(Vec<Volume>),
     /// The preparation is not wanted any more; no answer is needed.
     Abandon {
         /// The work.

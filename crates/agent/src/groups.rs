@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use holm_model::{FrameworkId, Launch, MAX_GROUP_LAUNCHES, Reason, Role, TaskState, TaskStatus, Time, WorkId};
+use holm_model::{
+    FrameworkId, Launch, MAX_GROUP_LAUNCHES, Portions, Reason, Role, TaskState, TaskStatus, Time, WorkId,
+};
 
 use crate::agent::Agent;
 use crate::event::AgentEffect;
@@ -15,8 +17,8 @@ impl Agent {
     pub(crate) fn launch_group(
         &mut self,
         sequence: u64,
-        framework: FrameworkId,
-        role: Role,
+        (framework, role): (FrameworkId, Role),
+        origins: Vec<Portions>,
         launches: Vec<Launch>,
         now: Time,
     ) {
@@ -32,7 +34,7 @@ impl Agent {
             refusals[0] = Some(too_many);
         }
         let group = WorkId(self.durable.next_work);
-        if !self.commit(Record::GroupAdded { first: group, framework, role, launches }) {
+        if !self.commit(Record::GroupAdded { first: group, framework, role, origins, launches }) {
             return;
         }
         let members = self.members(group);

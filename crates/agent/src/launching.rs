@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use holm_model::{
-    FrameworkId, Launch, MAX_BATCH_TASKS, Reason, Role, RunnerId, TaskRange, TaskState, TaskStatus, Time, ToRunner,
-    Update, Usage, Usages, WorkId,
+    FrameworkId, Launch, MAX_BATCH_TASKS, Portions, Reason, Role, RunnerId, TaskRange, TaskState, TaskStatus, Time,
+    ToRunner, Update, Usage, Usages, WorkId,
 };
 
 use crate::agent::Agent;
@@ -38,7 +38,14 @@ impl NewEntry {
 }
 
 impl Agent {
-    pub(crate) fn launch(&mut self, sequence: u64, framework: FrameworkId, role: Role, launch: Launch, now: Time) {
+    pub(crate) fn launch(
+        &mut self,
+        sequence: u64,
+        (framework, role): (FrameworkId, Role),
+        origins: Portions,
+        launch: Launch,
+        now: Time,
+    ) {
         if !self.is_next_launch(sequence) {
             return;
         }
@@ -47,7 +54,7 @@ impl Agent {
         }
         let refusal = self.refusal(framework, &launch);
         let id = WorkId(self.durable.next_work);
-        if !self.commit(Record::WorkAdded { work: id, framework, role, launch, group: None }) {
+        if !self.commit(Record::WorkAdded { work: id, framework, role, origins, launch, group: None }) {
             return;
         }
         match refusal.map_or_else(|| self.admit(id), Err) {

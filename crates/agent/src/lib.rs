@@ -27,6 +27,7 @@ mod reserve;
 mod runner;
 mod runners;
 mod stopping;
+mod volumes;
 mod work;
 
 #[cfg(test)]

@@ -106,12 +106,13 @@ impl Agent {
     /// What a master may ask once the agent is registered with it.
     fn obey(&mut self, session: SessionId, message: ToAgent, now: Time) {
         match message {
-            ToAgent::Launch { sequence, framework, role, launch } => {
-                self.launch(sequence, framework, role, launch, now);
+            ToAgent::Launch { sequence, framework, role, origins, launch } => {
+                self.launch(sequence, (framework, role), origins, launch, now);
             }
-            ToAgent::LaunchGroup { sequence, framework, role, launches } => {
-                self.launch_group(sequence, framework, role, launches, now);
+            ToAgent::LaunchGroup { sequence, framework, role, origins, launches } => {
+                self.launch_group(sequence, (framework, role), origins, launches, now);
             }
+            ToAgent::Volumes(volumes) => self.told_volumes(volumes),
             ToAgent::Kill { framework, task, grace } => self.kill(framework, &task, grace, now),
             ToAgent::Trim { framework, batch, from, message } => self.trim(framework, &batch, from, message),
             ToAgent::Preempt { framework, batch, first, count, grace, message } => {

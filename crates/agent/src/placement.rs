@@ -34,6 +34,11 @@ impl RunnerScope {
             Isolation::Agent => (None, None),
         };
         let spec = &work.launch.spec;
+        // What a runner may reach is settled when it starts: a launch with volumes has one that may reach these and no others.
+        let (framework, only) = match spec.volumes.is_empty() {
+            true => (framework, only),
+            false => (Some(work.framework), Some(id)),
+        };
         RunnerScope { framework, work: only, network: wants_network(spec), revocable: spec.revocable }
     }
 

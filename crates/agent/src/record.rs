@@ -4,7 +4,8 @@
 //! its state by the same function that reads them back, so that what was recovered cannot differ from what was.
 
 use holm_model::{
-    AgentId, BootId, ClusterId, Epoch, FrameworkId, Incarnation, Launch, Role, RunnerId, Secret, Update, WorkId,
+    AgentId, BootId, ClusterId, Epoch, FrameworkId, Incarnation, Launch, Portions, Role, RunnerId, Secret, Update,
+    Volume, WorkId,
 };
 
 use crate::placement::RunnerScope;
@@ -61,6 +62,8 @@ pub enum Record {
         framework: FrameworkId,
         /// In which role.
         role: Role,
+        /// What it holds by origin; nothing where all of it is unreserved.
+        origins: Portions,
         /// What.
         launch: Launch,
         /// The first launch of its group, where it belongs to one; only in snapshots.
@@ -74,6 +77,8 @@ pub enum Record {
         framework: FrameworkId,
         /// In which role.
         role: Role,
+        /// What each of them holds by origin, as for a single launch.
+        origins: Vec<Portions>,
         /// What.
         launches: Vec<Launch>,
     },
@@ -107,6 +112,8 @@ pub enum Record {
         /// The launch.
         work: WorkId,
     },
+    /// The master said which volumes the agent has: all of them.
+    Volumes(Vec<Volume>),
     /// The framework is over: its launches and its log are forgotten.
     FrameworkRemoved {
         /// The framework.

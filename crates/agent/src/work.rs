@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use holm_model::{
-    BatchId, BatchReport, FrameworkId, Launch, Prepared, Role, RunnerId, StatusRun, TaskState, TaskStatus, Time,
-    TransitionError, Update, WorkId,
+    BatchId, BatchReport, FrameworkId, Launch, Portions, Prepared, Role, RunnerId, StatusRun, TaskState, TaskStatus,
+    Time, TransitionError, Update, WorkId,
 };
 
 use crate::options::{MAX_FULL_RUNS, REPORT_MESSAGE_BYTES};
@@ -67,6 +67,8 @@ pub(crate) struct Work {
     pub(crate) framework: FrameworkId,
     pub(crate) role: Role,
     pub(crate) launch: Launch,
+    /// What it holds by origin, as the master chose; nothing where all of it is unreserved.
+    pub(crate) origins: Portions,
     /// The first launch of its group, if it belongs to one; it may be this one.
     pub(crate) group: Option<WorkId>,
     pub(crate) stage: Stage,
@@ -93,6 +95,7 @@ impl Work {
             framework,
             role,
             launch,
+            origins: Portions::EMPTY,
             group,
             stage,
             statuses,
@@ -102,6 +105,12 @@ impl Work {
             taken: None,
             waited: Duration::ZERO,
         }
+    }
+
+    /// The same, holding this.
+    pub(crate) fn holding(mut self, origins: Portions) -> Work {
+        self.origins = origins;
+        self
     }
 
     /// How many slots' worth of resources it holds.
@@ -207,6 +216,7 @@ impl Work {
             shape: self.launch.spec.resources.clone(),
             module: self.launch.spec.module,
             revocable: self.launch.spec.revocable,
+            origins: self.origins.clone(),
             runs,
         }
     }

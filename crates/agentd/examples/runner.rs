@@ -145,7 +145,7 @@ impl Agent {
             let launch = Launch { id: format!("b{}", self.last_work).parse()?, tasks, slots, spec: spec.into() };
             let program = self.native.to_str().ok_or("a path that is no text")?.into();
             let (directories, network) = (Vec::new(), Default::default());
-            let prepared = Prepared { program, inputs: None, scratch: None, directories, network };
+            let prepared = Prepared { program, inputs: None, scratch: None, directories, volumes: Vec::new(), network };
             let framework = FrameworkId::new(Epoch(1), 1);
             self.say(&ToRunner::Launch { work: WorkId(self.last_work), framework, launch, prepared })?;
             let mut left = BATCH;

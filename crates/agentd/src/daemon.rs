@@ -12,7 +12,8 @@ use holm_agent::{Agent, AgentEffect, AgentEvent, AgentOptions, LendingOptions, P
 use holm_datadir::{BlobStore, DataDir, OpenError, StoreError};
 use holm_model::{
     AgentInfo, Amount, Attributes, Capabilities, ConfinementLayer, FrameworkId, Isolation, Launch, Metering,
-    NetPattern, ResourceName, Resources, TaskState, ToAgent, ToMaster, ToRunner, WorkId,
+    NetPattern, Origin, Portions, Prepared, Reason, ResourceName, Resources, TaskState, ToAgent, ToMaster, ToRunner,
+    Volume, WorkId,
 };
 use holm_proto::agent;
 use holm_runtime::{Allocation, CompileLimits, Engine, EngineError, EngineKind, slot_ceiling};
@@ -37,6 +38,7 @@ use crate::runners::{RunnerCommand, Runners, runner_dir};
 use crate::sandbox::{self, Keeping};
 use crate::seats::Seats;
 use crate::tenants;
+use crate::volumes::Volumes;
 
 /// Events that wait for the loop; beyond, their senders wait.
 const EVENTS: usize = 1024;
@@ -70,8 +72,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Whether a copied or restored data directory is accepted.
     pub adopt: bool,
-    /// What to offer; what the machine allows when absent.
-    pub resources: Option<Resources>,
+    /// What to offer, by origin: what is reserved there is reserved for good; what the machine allows when absent.
+    pub resources: Option<Portions>,
     /// Facts in addition to the detected ones.
     pub attributes: Attributes,
     /// Host directories that tasks may be granted: `PATH` or `PATH:rw`.
@@ -179,10 +181,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if options.masters.is_empty() {
         return Err(AgentError::NoMaster);
     }
-    let offered = options
-        .resources
-        .as_ref()
-        .filter(|resources| [ResourceName::Cpus, ResourceName::Mem].iter().any(|name| resources.scalar(name).0 == 0));
+    let offered =
+        options.resources.as_ref().map(Portions::total).filter(|resources| {
+            [ResourceName::Cpus, ResourceName::Mem].iter().any(|name| resources.scalar(name).0 == 0)
+        });
     if let Some(resources) = offered {
         return Err(AgentError::NoResources(resources.to_string()));
     }
@@ -214,6 +216,7 @@ struct Daemon {
     events: mpsc::Sender<AgentEvent>,
     inbox: Inbox,
     places: Places,
+    volumes: Volumes,
     keeping: Keeping,
     disk_pressure: DiskPressure,
     swept: Option<Instant>,
@@ -273,7 +276,8 @@ impl Daemon {
         let allowed = AllowedDirectories::new(&options.allow)?;
         let native = [dir.below(NATIVE)?, dir.below(NATIVE_EPOCHS)?];
         let grounds = Grounds { native, works: dir.below("works")?, allowed: allowed.prefixes() };
-        grounds.check(confining.group());
+        let group = confining.group();
+        grounds.check(group);
         let Amount(cpus) = info.resources.scalar(&ResourceName::Cpus);
         let seats = Seats::open(dir.path().join("cpu-shares"), cpus).map_err(AgentError::CpuTable)?;
         let preparer = Arc::new(preparer(options, &info.resources, &dir, (allowed, &confining), source)?);
@@ -292,6 +296,7 @@ impl Daemon {
             events,
             inbox,
             places: places()?,
+            volumes: Volumes::new(dir.below("volumes")?, group),
             keeping: Keeping { keep: options.sandbox_keep, log_bytes: options.log_bytes.saturating_mul(4) },
             disk_pressure: options.disk_pressure,
             swept: None,
@@ -435,7 +440,10 @@ impl Daemon {
                     stream.refused();
                 }
             }
-            AgentEffect::Prepare { work, framework, scope, launch } => self.prepare(work, (framework, scope), launch),
+            AgentEffect::Prepare { work, framework, scope, launch, volumes } => {
+                self.prepare(work, (framework, scope), launch, volumes);
+            }
+            AgentEffect::Volumes(volumes) => self.volumes.keep(&volumes),
             AgentEffect::Abandon { work } => {
                 if let Some(task) = self.preparing.remove(&work) {
                     task.abort();
@@ -443,7 +451,8 @@ impl Daemon {
             }
             AgentEffect::StartRunner { runner, scope } => {
                 tracing::info!(%runner, framework = ?scope.framework, "runner starts");
-                self.runners.start(runner, scope);
+                let volumes = scope.work.map(|work| self.core.volumes_of(work)).unwrap_or_default();
+                self.runners.start(runner, scope, self.volumes.grounds(&volumes));
             }
             AgentEffect::ToRunner { runner, message } => {
                 if !self.runners.send(runner, message) {
@@ -481,13 +490,28 @@ impl Daemon {
     }
 
     /// Most launches need nothing that is not there already: they are ready at once. The others become so in a task.
-    fn prepare(&mut self, work: WorkId, (framework, scope): (FrameworkId, RunnerScope), launch: Launch) {
+    fn prepare(
+        &mut self,
+        work: WorkId,
+        (framework, scope): (FrameworkId, RunnerScope),
+        launch: Launch,
+        volumes: Vec<Volume>,
+    ) {
+        let mounted = match self.volumes.mount(&launch.spec.volumes, &volumes) {
+            Ok(mounted) => mounted,
+            Err(error) => {
+                let message = format!("a volume's directory cannot be made: {error}").into();
+                let result = Err(PrepareError { state: TaskState::Failed, reason: Reason::Sandbox, message });
+                return self.take(AgentEvent::Prepared { work, result });
+            }
+        };
         let (preparer, events) = (self.preparer.clone(), self.events.clone());
         let (without_files, delays) = (launch.spec.files.is_empty(), self.events.clone());
         let mut preparation = Box::pin(async move {
             // With a full inbox the loop has more urgent things to do than to tell people why they wait.
             let waits = |message| drop(delays.try_send(AgentEvent::Delayed { work, message }));
-            preparer.prepare(work, (framework, &scope), &launch, &waits).await.map_err(|error| PrepareError {
+            let prepared = preparer.prepare(work, (framework, &scope), &launch, &waits).await;
+            prepared.map(|prepared| Prepared { volumes: mounted, ..prepared }).map_err(|error| PrepareError {
                 state: TaskState::Failed,
                 reason: error.reason,
                 message: error.message.into(),
@@ -631,14 +655,18 @@ fn reserve_of(options: &Options) -> u64 {
 fn describe_agent(options: &Options, dir: &Path) -> AgentInfo {
     let mut attributes = crate::machine::detect_attributes(options.engine);
     attributes.extend(options.attributes.clone());
+    let detected = || Portions::unreserved(detect_resources(dir, reserve_of(options)));
+    let offered = options.resources.clone().unwrap_or_else(detected);
     AgentInfo {
         hostname: hostname().into(),
-        resources: options.resources.clone().unwrap_or_else(|| detect_resources(dir, reserve_of(options))),
+        resources: offered.total(),
+        reserved: offered.filtered(|origin| *origin != Origin::Unreserved),
         attributes,
         capabilities: Capabilities::from([
             AgentInfo::TASK_GROUPS.into(),
             AgentInfo::EXECUTORS.into(),
             AgentInfo::PREEMPTION.into(),
+            AgentInfo::VOLUMES.into(),
         ]),
         version: env!("CARGO_PKG_VERSION").into(),
         confinement: Vec::new(),

@@ -39,6 +39,7 @@ mod sandbox;
 mod seats;
 mod tenants;
 mod turns;
+mod volumes;
 
 pub use confining::{
     ConfinementOptions, RequiredError, RunnerUsers, RunnerUsersError, check_confinement, confinement_table,

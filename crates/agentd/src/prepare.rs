@@ -172,7 +172,7 @@ impl<F: Fetch + 'static> Preparer<F> {
             self.sandboxes.make_scratch(scratch).map_err(failed)?;
         }
         let scratch = scratch.as_deref().map(text);
-        Ok(Prepared { program: text(&program), inputs, scratch, directories, network })
+        Ok(Prepared { program: text(&program), inputs, scratch, directories, volumes: Vec::new(), network })
     }
 
     async fn native_code(

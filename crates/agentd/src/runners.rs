@@ -82,15 +82,22 @@ impl Runners {
     }
 
     /// Starts a runner. It belongs to no group or session of the agent, so that it outlives it.
-    pub(crate) fn start(&mut self, runner: RunnerId, scope: RunnerScope) {
+    /// It is given `volumes` besides its grounds, each for writing or not.
+    pub(crate) fn start(&mut self, runner: RunnerId, scope: RunnerScope, volumes: Vec<(PathBuf, bool)>) {
         let dir = runner_dir(&self.dir, &scope, runner);
-        match self.spawn(&dir, runner, &scope) {
+        match self.spawn(&dir, runner, &scope, volumes) {
             Ok(process) => self.follow(runner, dir, process.into()),
             Err(error) => self.exited(runner, format!("its process cannot be started: {error}")),
         }
     }
 
-    fn spawn(&mut self, dir: &Path, runner: RunnerId, scope: &RunnerScope) -> io::Result<ProcessHandle> {
+    fn spawn(
+        &mut self,
+        dir: &Path,
+        runner: RunnerId,
+        scope: &RunnerScope,
+        volumes: Vec<(PathBuf, bool)>,
+    ) -> io::Result<ProcessHandle> {
         // A directory of that name can only be left from a life of the agent that nobody remembers.
         match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -111,7 +118,10 @@ impl Runners {
         if let Some(seat) = self.seats.assign(runner, dir)? {
             command.arg("--cpu-table").arg(self.seats.table()).arg("--cpu-seat").arg(seat.to_string());
         }
-        let plan = self.confining.runner(runner, scope, dir, &self.grounds)?;
+        let mut plan = self.confining.runner(runner, scope, dir, &self.grounds)?;
+        for (path, writable) in volumes {
+            if writable { plan.write.push(path) } else { plan.read.push(path) }
+        }
         command.arg("--confine").arg(plan.to_text());
         // Nothing of the agent's environment reaches the process that runs guests.
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "HOLM_LOG"));

@@ -153,7 +153,7 @@ fn live(
         }
     };
     while let Ok(events) = inbox.recv() {
-        let events: Vec<_> = events.into_iter().map(lower::event).collect();
+        let events: Vec<_> = events.into_iter().filter_map(lower::event).collect();
         let calls = runtime.block_on(guest.on_events(&events));
         let failed = calls.is_err();
         let intents = calls.map(|calls| calls.into_iter().flat_map(lift::call).collect());

@@ -157,6 +157,7 @@ fn template(template: wit::TaskTemplate) -> Result<TaskSpec, String> {
         _ => parse("template.module", &template.module)?,
     };
     Ok(TaskSpec {
+        volumes: Vec::new(),
         kind,
         module,
         executed: template.executed.map(executed).transpose()?,

@@ -7,8 +7,10 @@ use holm_sdk::{Event, GiveBack, TaskUpdate};
 
 use crate::bindings::wit;
 
-pub(crate) fn event(event: Event) -> wit::Event {
-    match event {
+/// None for what the world has no word for: it has no call that could cause it either.
+pub(crate) fn event(event: Event) -> Option<wit::Event> {
+    Some(match event {
+        Event::Operations { .. } => return None,
         Event::Registered { framework, epoch } => {
             wit::Event::Registered(wit::Registered { framework: framework.to_string(), epoch: epoch.0 })
         }
@@ -36,7 +38,7 @@ pub(crate) fn event(event: Event) -> wit::Event {
         Event::Input(bytes) => wit::Event::Input(bytes),
         Event::Timer(token) => wit::Event::Timer(token),
         Event::Error { message } => wit::Event::Error(message.to_string()),
-    }
+    })
 }
 
 fn give_back(request: &GiveBack) -> wit::InverseOffer {

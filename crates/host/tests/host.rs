@@ -88,6 +88,7 @@ impl Cluster {
             agent: AgentId::new(Epoch(1), 1),
             hostname: "host".into(),
             resources: "cpus:2.5;mem:8GiB;ports:[31000-31009]".parse().unwrap(),
+            portions: holm_model::Portions::unreserved("cpus:2.5;mem:8GiB;ports:[31000-31009]".parse().unwrap()),
             attributes: BTreeMap::from([("arch".into(), "x86_64".into())]),
             demand: None,
             gang: None,

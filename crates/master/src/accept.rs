@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holm_model::{
-    Action, AgentId, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, OfferId, Principal, Reason, Refusal, Resources, Role,
-    Source, TaskState, TaskStatus, ToAgent, Update, Usages,
+    Action, AgentId, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, OfferId, Portions, Principal, Reason, Refusal,
+    Resources, Role, Source, TaskState, TaskStatus, ToAgent, Update, Usages,
 };
 
 use crate::authorize::{Object, authorize};
@@ -170,12 +170,12 @@ impl Master {
         self.book_launch(pool, &launch);
         let Some((session, sequence)) = self.next_on_stream(pool.agent) else { return };
         let (framework, role) = (pool.framework, pool.role.clone());
-        self.out.tell_agent(session, ToAgent::Launch { sequence, framework, role, launch });
+        self.out.tell_agent(session, ToAgent::Launch { sequence, framework, role, origins: Portions::EMPTY, launch });
     }
 
     pub(crate) fn book_launch(&mut self, pool: &Pool, launch: &Launch) {
         let place = Place { framework: pool.framework, batch: launch.id.clone(), agent: pool.agent };
-        self.add_launch(&place, Record::accepted(pool.role.clone(), launch), true);
+        self.add_launch(&place, Record::accepted(pool.role.clone(), Portions::EMPTY, launch), true);
     }
 
     /// The agent's stream and the number of what is launched on it next.

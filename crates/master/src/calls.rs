@@ -28,6 +28,7 @@ pub(crate) enum KillError {
 const fn action_of(call: &Call) -> Action {
     match call {
         Call::Accept { .. } | Call::LaunchGroup { .. } => Action::Launch,
+        Call::Operate { .. } => Action::Reserve,
         Call::Kill { .. } => Action::KillTask,
         Call::Teardown => Action::Teardown,
         Call::Decline { .. }
@@ -62,6 +63,10 @@ impl Master {
         }
         match call {
             Call::Accept { offers, launches, refusal } => self.accept(id, &offers, launches, refusal),
+            Call::Operate { offers, .. } => {
+                self.decline(id, &offers, holm_model::Refusal::NONE);
+                self.complain(id, "operations are not carried out by this version of the master");
+            }
             Call::LaunchGroup { offers, launches, refusal } => self.launch_group(id, &offers, launches, refusal),
             Call::Decline { offers, refusal } if offers.len() <= MAX_CALL_OFFERS => self.decline(id, &offers, refusal),
             Call::Decline { offers, .. } => {

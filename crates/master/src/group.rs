@@ -63,7 +63,7 @@ impl Master {
         launches.iter().for_each(|launch| self.book_launch(pool, launch));
         let Some((session, sequence)) = self.next_on_stream(pool.agent) else { return };
         let (framework, role) = (pool.framework, pool.role.clone());
-        self.out.tell_agent(session, ToAgent::LaunchGroup { sequence, framework, role, launches });
+        self.out.tell_agent(session, ToAgent::LaunchGroup { sequence, framework, role, origins: Vec::new(), launches });
     }
 
     /// Whether the pool's agent can do what a launch needs; agents of an older version cannot do everything.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use holm_model::{
-    AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Resources, Role, StatusRun,
-    TaskRange, TaskState, TaskStatus, Usage, Usages,
+    AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Portions, Resources, Role,
+    StatusRun, TaskRange, TaskState, TaskStatus, Usage, Usages,
 };
 
 use crate::options::MAX_STATUS_MESSAGE_BYTES;
@@ -27,6 +27,8 @@ pub(crate) struct Record {
     pub(crate) range: TaskRange,
     pub(crate) slots: u32,
     pub(crate) shape: Resources,
+    /// What all its slots held by origin when it was launched; nothing where all of it was unreserved.
+    pub(crate) origins: Portions,
     pub(crate) module: Digest,
     /// Whether it holds revocable resources.
     pub(crate) revocable: bool,
@@ -118,7 +120,7 @@ pub(crate) fn clipped(mut status: TaskStatus) -> TaskStatus {
 
 impl Record {
     /// A launch that was just accepted: every task is staging.
-    pub(crate) fn accepted(role: Role, launch: &Launch) -> Record {
+    pub(crate) fn accepted(role: Role, origins: Portions, launch: &Launch) -> Record {
         let count = launch.tasks.count();
         let staging = Arc::new(TaskStatus::of(TaskState::Staging));
         Record {
@@ -126,6 +128,7 @@ impl Record {
             range: launch.tasks,
             slots: launch.slots,
             shape: launch.spec.resources.clone(),
+            origins,
             module: launch.spec.module,
             revocable: launch.spec.revocable,
             tasks: vec![TaskEntry::new(&staging); count as usize],
@@ -151,6 +154,7 @@ impl Record {
             range: report.tasks,
             slots: report.slots,
             shape: report.shape,
+            origins: report.origins,
             module: report.module,
             revocable: report.revocable,
             tasks,
@@ -248,6 +252,7 @@ impl Record {
             tasks: self.range,
             slots: self.slots,
             shape: self.shape.clone(),
+            origins: self.origins.clone(),
             module: self.module,
             revocable: self.revocable,
             runs: self.runs(),
@@ -259,6 +264,7 @@ impl Record {
         self.range == report.tasks
             && self.slots == report.slots
             && self.shape == report.shape
+            && self.origins == report.origins
             && self.role == report.role
             && self.revocable == report.revocable
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holm_model::{AgentId, FrameworkId, Offer, OfferId, Refusal, Resources, Role, SchedulerEvent, Time};
+use holm_model::{AgentId, FrameworkId, Offer, OfferId, Portions, Refusal, Resources, Role, SchedulerEvent, Time};
 
 use crate::frameworks::Framework;
 use crate::options::MESSAGE_TARGET_BYTES;
@@ -72,6 +72,7 @@ impl Master {
             agent: new.agent,
             hostname: agent.info.hostname.clone(),
             resources: new.resources.clone(),
+            portions: Portions::unreserved(new.resources.clone()),
             attributes: agent.info.attributes.clone(),
             demand: None,
             gang: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holm_model::{AgentId, AgentRecord, ClusterRecord, FrameworkId, FrameworkRecord};
+use holm_model::{AgentId, AgentRecord, ClusterRecord, FrameworkId, FrameworkRecord, ReservationRecord};
 
 /// Everything durable, as a newly elected master finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Registry {
     pub cluster: ClusterRecord,
     /// The admitted agents.
     pub agents: BTreeMap<AgentId, AgentRecord>,
+    /// What was reserved on agents, where there is something.
+    pub reservations: BTreeMap<AgentId, ReservationRecord>,
     /// The frameworks, completed ones included as long as they are remembered.
     pub frameworks: BTreeMap<FrameworkId, FrameworkRecord>,
 }
@@ -18,7 +20,7 @@ pub struct Registry {
 impl Registry {
     /// The registry of a cluster in which nothing has happened yet.
     pub fn new(cluster: ClusterRecord) -> Registry {
-        Registry { cluster, agents: BTreeMap::new(), frameworks: BTreeMap::new() }
+        Registry { cluster, agents: BTreeMap::new(), reservations: BTreeMap::new(), frameworks: BTreeMap::new() }
     }
 }
 
@@ -29,6 +31,10 @@ pub enum RegistryOp {
     PutAgent(AgentRecord),
     /// Forget an agent.
     RemoveAgent(AgentId),
+    /// Add or replace what is reserved on an agent.
+    PutReservations(ReservationRecord),
+    /// Forget what is reserved on an agent.
+    RemoveReservations(AgentId),
     /// Add or replace a framework.
     PutFramework(FrameworkRecord),
     /// Forget a framework.
@@ -44,6 +50,12 @@ impl RegistryOp {
             }
             RegistryOp::RemoveAgent(id) => {
                 registry.agents.remove(id);
+            }
+            RegistryOp::PutReservations(record) => {
+                registry.reservations.insert(record.agent, record.clone());
+            }
+            RegistryOp::RemoveReservations(id) => {
+                registry.reservations.remove(id);
             }
             RegistryOp::PutFramework(record) => {
                 registry.frameworks.insert(record.id, record.clone());

@@ -1,14 +1,15 @@
-//! The registry's keys: `agents/<id>` and `frameworks/<id>`, one record each.
+//! The registry's keys: `agents/<id>`, `frameworks/<id>` and `reservations/<agent id>`, one record each.
 
 use std::sync::Arc;
 
 use holm_coordination::{Coordination, KeyOp, Leadership, StoreError};
 use holm_master::{Registry, RegistryOp};
-use holm_model::{AgentRecord, ClusterRecord, FrameworkRecord};
+use holm_model::{AgentRecord, ClusterRecord, FrameworkRecord, ReservationRecord};
 use holm_proto::record::{RecordError, Stored};
 
 const AGENTS: &str = "agents/";
 const FRAMEWORKS: &str = "frameworks/";
+const RESERVATIONS: &str = "reservations/";
 
 /// Why the registry could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,8 @@ pub(crate) fn key_op(op: &RegistryOp) -> KeyOp {
     match op {
         RegistryOp::PutAgent(record) => KeyOp::put(format!("{AGENTS}{}", record.id), record.to_bytes()),
         RegistryOp::RemoveAgent(id) => KeyOp::remove(format!("{AGENTS}{id}")),
+        RegistryOp::PutReservations(record) => KeyOp::put(format!("{RESERVATIONS}{}", record.agent), record.to_bytes()),
+        RegistryOp::RemoveReservations(id) => KeyOp::remove(format!("{RESERVATIONS}{id}")),
         RegistryOp::PutFramework(record) => KeyOp::put(format!("{FRAMEWORKS}{}", record.id), record.to_bytes()),
         RegistryOp::RemoveFramework(id) => KeyOp::remove(format!("{FRAMEWORKS}{id}")),
     }
@@ -47,6 +50,10 @@ pub(crate) async fn load(store: &Arc<dyn Coordination>, reign: Leadership) -> Re
     for (key, bytes) in store.snapshot(FRAMEWORKS).await? {
         let record = FrameworkRecord::from_bytes(&bytes).map_err(|source| RegistryError::Record { key, source })?;
         registry.frameworks.insert(record.id, record);
+    }
+    for (key, bytes) in store.snapshot(RESERVATIONS).await? {
+        let record = ReservationRecord::from_bytes(&bytes).map_err(|source| RegistryError::Record { key, source })?;
+        registry.reservations.insert(record.agent, record);
     }
     Ok(registry)
 }

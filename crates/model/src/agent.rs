@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{ConfinementLayer, Isolation, Resources};
+use crate::{ConfinementLayer, Isolation, Origin, Portions, Resources, ResourcesError};
 
 /// Free-form facts about an agent, passed through in offers: `rack:a`, `arch:x86_64`. At most 128, each side at most 256 bytes.
 pub type Attributes = BTreeMap<Arc<str>, Arc<str>>;
@@ -39,6 +39,17 @@ pub struct AgentCondition {
     pub held_back: Option<Arc<str>>,
 }
 
+/// Why what an agent says it is configured with cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfiguredError {
+    /// An origin that no configuration makes.
+    #[error("the agent says that its configuration has what is {0}")]
+    Origin(Origin),
+    /// More is reserved than there is.
+    #[error("the agent's configuration reserves more than it has: {0}")]
+    Excess(#[from] ResourcesError),
+}
+
 /// What an agent offers and where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentInfo {
@@ -46,6 +57,8 @@ pub struct AgentInfo {
     pub hostname: Arc<str>,
     /// Everything the agent has to offer, reserve already taken off.
     pub resources: Resources,
+    /// The part of them that its configuration reserves; these reservations are fixed.
+    pub reserved: Portions,
     /// Facts that frameworks may choose by.
     pub attributes: Attributes,
     /// What the agent can do beyond the base protocol.
@@ -59,6 +72,25 @@ pub struct AgentInfo {
 }
 
 impl AgentInfo {
+    /// Everything the agent was configured with, by origin.
+    ///
+    /// # Errors
+    /// When more is reserved than there is, or it is reserved other than a configuration can.
+    pub fn configured(&self) -> Result<Portions, ConfiguredError> {
+        if self.reserved.is_empty() {
+            return Ok(Portions::unreserved(self.resources.clone()));
+        }
+        let fixed = |origin: &Origin| matches!(origin, Origin::Reserved(by) if by.is_fixed());
+        if let Some((other, _)) = self.reserved.iter().find(|(origin, _)| !fixed(origin)) {
+            return Err(ConfiguredError::Origin(other.clone()));
+        }
+        let unreserved = self.resources.minus(&self.reserved.total())?;
+        let mut all = self.reserved.clone();
+        // What is left of a bundle clashes with nothing that was taken from it.
+        let _ = all.add(Origin::Unreserved, &unreserved);
+        Ok(all)
+    }
+
     /// The capability of an agent that takes groups of launches.
     pub const TASK_GROUPS: &'static str = "task-groups";
 
@@ -67,4 +99,7 @@ impl AgentInfo {
 
     /// The capability of an agent that tells preempted tasks from killed ones.
     pub const PREEMPTION: &'static str = "preemption";
+
+    /// The capability of an agent that keeps volumes.
+    pub const VOLUMES: &'static str = "volumes";
 }

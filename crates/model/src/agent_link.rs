@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     AgentCondition, AgentId, AgentInfo, BatchId, BatchReport, BootId, ClusterId, Epoch, FrameworkId, Incarnation,
-    Launch, Resources, Role, RunnerId, Secret, TaskId, Update,
+    Launch, Portions, Resources, Role, RunnerId, Secret, TaskId, Update, Volume,
 };
 
 /// An agent's first words on a stream. Its secret travels beside it and is hashed before any core sees it.
@@ -104,6 +104,8 @@ pub enum ToAgent {
         framework: FrameworkId,
         /// In which role.
         role: Role,
+        /// What it holds by origin; nothing where all of it is unreserved.
+        origins: Portions,
         /// What.
         launch: Launch,
     },
@@ -116,6 +118,8 @@ pub enum ToAgent {
         framework: FrameworkId,
         /// In which role.
         role: Role,
+        /// What each of them holds by origin, as for a single launch.
+        origins: Vec<Portions>,
         /// What: 1 to [`crate::MAX_GROUP_LAUNCHES`] launches with distinct names.
         launches: Vec<Launch>,
     },
@@ -178,6 +182,9 @@ pub enum ToAgent {
         /// Which.
         framework: FrameworkId,
     },
+    /// The volumes that the agent is to have: after [`ToAgent::Registered`], and whenever that changes. Others are removed
+    /// with their data.
+    Volumes(Vec<Volume>),
     /// A sign of life that wants an answer.
     Ping,
 }

@@ -88,6 +88,9 @@ pub enum LaunchError {
     /// An executor is one task, so that others can name it.
     #[error("launch of an executor is an array; an executor is launched as a single task")]
     ExecutorArray,
+    /// A volume is held by one task at a time.
+    #[error("launch with {0} slots has volumes, which only one slot can hold")]
+    Volumes(u32),
     /// The template was refused.
     #[error("the task template is not valid")]
     Spec(#[from] TaskSpecError),
@@ -115,6 +118,9 @@ impl Launch {
             return Err(LaunchError::ExecutorArray);
         }
         self.spec.validate()?;
+        if self.slots > 1 && !self.spec.volumes.is_empty() {
+            return Err(LaunchError::Volumes(self.slots));
+        }
         self.spec.resources.times(self.slots).map(|_| ()).ok_or(LaunchError::Items(self.slots))
     }
 

@@ -69,6 +69,7 @@ impl TaskSpec {
             ("env", !self.env.is_empty()),
             ("files", !self.files.is_empty()),
             ("directories", !self.directories.is_empty()),
+            ("volumes", !self.volumes.is_empty()),
             ("resource mem", held(&ResourceName::Mem)),
             ("resource disk", held(&ResourceName::Disk)),
             ("limit fuel", self.limits.fuel.is_some()),

@@ -38,7 +38,7 @@ mod task;
 mod time;
 mod usages;
 
-pub use agent::{AgentCondition, AgentInfo, Attributes, BootId, Capabilities, Incarnation};
+pub use agent::{AgentCondition, AgentInfo, Attributes, BootId, Capabilities, ConfiguredError, Incarnation};
 pub use agent_link::{Registration, ToAgent, ToMaster};
 pub use amount::{Amount, ParseAmountError, ResourceName};
 pub use batch::{Launch, LaunchError, MAX_BATCH_TASKS, MAX_GROUP_LAUNCHES, TaskRange};
@@ -59,8 +59,8 @@ pub use network::{
     PreparedNetwork, Reach, Transport,
 };
 pub use offer::{DEFAULT_REFUSE, MAX_REFUSE, Offer, Refusal};
-pub use operation::{Conversion, Operation, OperationError};
-pub use origin::{Labels, Origin, Reservation, ReservationError, VolumeId, VolumeIdError};
+pub use operation::{Conversion, Operation, OperationError, OperationStatus, Requested};
+pub use origin::{IdTextError, Labels, OperationId, Origin, Reservation, ReservationError, Volume, VolumeId};
 pub use portions::{Portions, PortionsError};
 pub use portions_text::ParsePortionsError;
 pub use principal::{Action, Principal};
@@ -69,15 +69,15 @@ pub use quota::{
     parse_amounts, show_amounts,
 };
 pub use ranges::Ranges;
-pub use records::{AgentRecord, ClusterRecord, FrameworkRecord};
+pub use records::{AgentRecord, ClusterRecord, FrameworkRecord, ReservationRecord};
 pub use resources::{Quantity, Resources, ResourcesError};
 pub use resources_text::ParseResourcesError;
 pub use role::{Role, RoleError};
-pub use runner_link::{FromRunner, Prepared, PreparedDirectory, RunnerReport, ToRunner, WorkId};
-pub use scheduler::{BatchReport, Call, MAX_MESSAGE_BYTES, SchedulerEvent, StatusRun, Subscribe};
+pub use runner_link::{FromRunner, Prepared, PreparedDirectory, PreparedVolume, RunnerReport, ToRunner, WorkId};
+pub use scheduler::{BatchReport, Call, MAX_MESSAGE_BYTES, MAX_OPERATIONS, SchedulerEvent, StatusRun, Subscribe};
 pub use secret::{ParseSecretError, Secret, SecretHash};
 pub use service::{MAX_CONCURRENCY, MAX_REQUEST_TIME, ServiceSpec};
 pub use status::{Reason, Source, TaskState, TaskStatus, TransitionError, Update, Usage};
-pub use task::{DirectoryGrant, InputFile, Limits, Metering, TaskKind, TaskSpec, TaskSpecError};
+pub use task::{DirectoryGrant, InputFile, Limits, Metering, TaskKind, TaskSpec, TaskSpecError, VolumeMount};
 pub use time::Time;
 pub use usages::Usages;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AgentId, Attributes, DemandId, FrameworkId, GangId, OfferId, Resources, Role};
+use crate::{AgentId, Attributes, DemandId, FrameworkId, GangId, OfferId, Origin, Portions, Resources, Role};
 
 /// How long refused resources stay away from the framework that refused them, unless it says otherwise.
 pub const DEFAULT_REFUSE: Duration = Duration::from_secs(5);
@@ -24,8 +24,10 @@ pub struct Offer {
     pub agent: AgentId,
     /// The agent's host name.
     pub hostname: Arc<str>,
-    /// What.
+    /// What, whatever it is tied to.
     pub resources: Resources,
+    /// The same by origin.
+    pub portions: Portions,
     /// The agent's attributes.
     pub attributes: Attributes,
     /// The demand that it serves; none for an offer of whatever is free.
@@ -33,6 +35,13 @@ pub struct Offer {
     /// The offers of one gang are accepted all or none: a launch on one waits until each has one, and when one is declined
     /// or the time is over, none is launched.
     pub gang: Option<GangId>,
+}
+
+impl Offer {
+    /// What launches can take of it without naming a volume.
+    pub fn usable(&self) -> Resources {
+        self.portions.filtered(|origin| !matches!(origin, Origin::Volume(..))).total()
+    }
 }
 
 /// For how long a framework does not want to see the resources it refused. Zero leaves no filter behind.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{Amount, Origin, Portions, PortionsError, Quantity, Reservation, ResourceName, Resources, Role, VolumeId};
+use crate::{
+    Amount, OperationId, Origin, Portions, PortionsError, Quantity, Reservation, ResourceName, Resources, Role,
+    VolumeId,
+};
 
 /// A change of origins that leaves every amount as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,24 @@ pub enum Operation {
         /// Whose: the role that its disk is reserved for.
         role: Role,
     },
+}
+
+/// An operation of an ACCEPT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    /// The framework's name for it.
+    pub id: OperationId,
+    /// What is to be done.
+    pub operation: Operation,
+}
+
+/// How an operation of an ACCEPT ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationStatus {
+    /// The framework's name for it.
+    pub id: OperationId,
+    /// Why it was refused, for people; none when it is done, and durable.
+    pub refusal: Option<Arc<str>>,
 }
 
 /// Why an operation was refused.

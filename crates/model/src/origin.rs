@@ -147,44 +147,75 @@ impl Reservation {
     }
 }
 
-/// What a volume is called: 1 to [`MAX_NAME_BYTES`] of `[A-Za-z0-9._-]`, unique on its agent among the volumes of one
-/// role.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VolumeId(Arc<str>);
-
-/// A text that is not the id of a volume.
+/// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("volume id {0:?} is not 1 to {MAX_NAME_BYTES} of [A-Za-z0-9._-]")]
-pub struct VolumeIdError(String);
-
-impl VolumeId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+#[error("{kind} id {text:?} is not 1 to {MAX_NAME_BYTES} of [A-Za-z0-9._-]")]
+pub struct IdTextError {
+    kind: &'static str,
+    text: String,
 }
 
-impl FromStr for VolumeId {
-    type Err = VolumeIdError;
+macro_rules! chosen_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
-    fn from_str(text: &str) -> Result<VolumeId, VolumeIdError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let fits = !text.is_empty() && text.len() <= MAX_NAME_BYTES && text.chars().all(allowed);
-        let error = || VolumeIdError(text.chars().take(MAX_NAME_BYTES).collect());
-        fits.then(|| VolumeId(text.into())).ok_or_else(error)
-    }
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdTextError;
+
+            fn from_str(text: &str) -> Result<$name, IdTextError> {
+                let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+                let fits = !text.is_empty() && text.len() <= MAX_NAME_BYTES && text.chars().all(allowed);
+                let error = || IdTextError { kind: $kind, text: text.chars().take(MAX_NAME_BYTES).collect() };
+                fits.then(|| $name(text.into())).ok_or_else(error)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+    };
 }
 
-impl fmt::Display for VolumeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+chosen_id! {
+    /// What a volume is called: 1 to [`MAX_NAME_BYTES`] of `[A-Za-z0-9._-]`, unique on its agent among the volumes of one
+    /// role.
+    VolumeId, "volume"
+}
+chosen_id! {
+    /// What a framework calls one operation of an ACCEPT: 1 to [`MAX_NAME_BYTES`] of `[A-Za-z0-9._-]`. It comes back in the
+    /// operation's status; nobody else looks at it.
+    OperationId, "operation"
 }
 
-impl fmt::Debug for VolumeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
-    }
+/// A volume as its agent knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Volume {
+    /// The number that the master gave it: never given again on that agent, so that a new volume does not find the data of
+    /// one that was called the same.
+    pub serial: u64,
+    /// What it is called.
+    pub id: VolumeId,
+    /// The role that its disk is reserved for.
+    pub role: Role,
+    /// Its size in bytes.
+    pub bytes: u64,
 }
 
 /// What ties a quantity of resources to whom.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::resources_text::show_quantity;
 use crate::{
-    Labels, Origin, ParseResourcesError, Portions, PortionsError, Reservation, ReservationError, ResourceName,
-    Resources, Role, RoleError, VolumeId, VolumeIdError,
+    IdTextError, Labels, Origin, ParseResourcesError, Portions, PortionsError, Reservation, ReservationError,
+    ResourceName, Resources, Role, RoleError, VolumeId,
 };
 
 /// Why a text of portions was refused.
@@ -31,7 +31,7 @@ pub enum ParsePortionsError {
     Reservation(#[from] ReservationError),
     /// A volume's id is malformed.
     #[error(transparent)]
-    Volume(#[from] VolumeIdError),
+    Volume(#[from] IdTextError),
     /// `static` comes after a reservation that it refines, or a word that is neither that nor a label.
     #[error("reservation {0:?}: after the role come labels such as rack=a, or static in the first layer")]
     Word(String),

@@ -48,6 +48,8 @@ pub enum Action {
     Teardown,
     /// Set weights and quotas of roles.
     UpdateRoles,
+    /// Reserve, unreserve, make and end volumes.
+    Reserve,
     /// Read the state of the cluster.
     ReadState,
     /// Read a task's output or files.

@@ -36,8 +36,23 @@ pub struct Prepared {
     /// The host directories the task was granted, each split so that the runner can open it without leaving the prefix
     /// through a link.
     pub directories: Vec<PreparedDirectory>,
+    /// The volumes, at most [`crate::TaskSpec::MAX_VOLUMES`].
+    pub volumes: Vec<PreparedVolume>,
     /// What the agent knows of the network.
     pub network: PreparedNetwork,
+}
+
+/// A volume that a launch mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedVolume {
+    /// Its directory on the agent.
+    pub path: Arc<str>,
+    /// Where the guest finds it.
+    pub guest: Arc<str>,
+    /// Whether the guest may write.
+    pub writable: bool,
+    /// How many bytes it may take.
+    pub bytes: u64,
 }
 
 /// A granted host directory: `below` is opened relative to `prefix`, and never outside it.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, InverseOffer, InverseOfferId,
-    Launch, Offer, OfferId, Refusal, Resources, Role, RoleOptions, RunnerId, Secret, Source, TaskId, TaskRange,
-    TaskSpan, TaskStatus, Update,
+    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, InverseOffer, InverseOfferId, Launch, Offer, OfferId, OperationStatus, Portions, Refusal, Requested, Resources, Role, RoleOptions, RunnerId, Secret, Source, TaskId, TaskRange, TaskSpan, TaskStatus, Update,
 };
+
+/// Most operations of one ACCEPT.
+pub const MAX_OPERATIONS: usize = 64;
 
 /// Largest framework message, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -38,6 +39,19 @@ pub enum Call {
         /// The launches; with none this is a decline.
         launches: Vec<Launch>,
         /// For how long the unused rest is not wanted.
+        refusal: Refusal,
+    },
+    /// As [`Call::Accept`], after operations on the same offers. They are done one after another, each on what the ones before
+    /// it left; what is done is durable before it is told and before the launches are looked at. An operation that is
+    /// refused changes nothing and does not stop the others. Each is answered by [`SchedulerEvent::Operations`].
+    Operate {
+        /// The offers, each of which is used up.
+        offers: Vec<OfferId>,
+        /// The operations: 1 to [`MAX_OPERATIONS`].
+        operations: Vec<Requested>,
+        /// The launches, which may be none.
+        launches: Vec<Launch>,
+        /// For how long the unused rest is not wanted. What operations made is offered again at once.
         refusal: Refusal,
     },
     /// Launch tasks on the resources of offers, all together or not at all: the launches are a group of at most
@@ -143,6 +157,8 @@ pub struct BatchReport {
     pub slots: u32,
     /// What each slot holds.
     pub shape: Resources,
+    /// What the launch held by origin when it was launched, volumes included; nothing where all of it was unreserved.
+    pub origins: Portions,
     /// The module.
     pub module: Digest,
     /// Whether its tasks hold revocable resources.
@@ -207,6 +223,13 @@ pub enum SchedulerEvent {
         source: Source,
         /// The entries, in order.
         updates: Vec<Update>,
+    },
+    /// Operations of an ACCEPT have ended.
+    Operations {
+        /// Where.
+        agent: AgentId,
+        /// How each ended.
+        statuses: Vec<OperationStatus>,
     },
     /// An agent is out of reach or has left; its tasks are reported separately.
     AgentLost {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     Amount, Digest, Executed, ExecutedError, MAX_CONCURRENCY, MAX_NET_PATTERNS, MAX_REQUEST_TIME, NetworkGrants,
-    Quantity, Ranges, ResourceName, Resources, ServiceSpec,
+    Quantity, Ranges, ResourceName, Resources, ServiceSpec, VolumeId,
 };
 
 /// What kind of guest a task is.
@@ -65,6 +65,18 @@ pub struct DirectoryGrant {
     pub writable: bool,
 }
 
+/// A volume that the task finds at a path of its sandbox. It holds the volume, besides its resources, as long as it is not
+/// over.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VolumeMount {
+    /// The volume, of the launch's role or of one above it.
+    pub id: VolumeId,
+    /// Where the guest finds it: a relative path without `.` and `..`, at most 512 bytes.
+    pub path: Arc<str>,
+    /// Whether the task may not write there.
+    pub read_only: bool,
+}
+
 /// Ceilings. Excess ends a task, except of `cpus`, which slow it down, and of output, which is dropped. Memory is limited by
 /// the task's `mem` resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +109,8 @@ pub struct TaskSpec {
     pub files: Vec<InputFile>,
     /// Host directories.
     pub directories: Vec<DirectoryGrant>,
+    /// Volumes, at most [`TaskSpec::MAX_VOLUMES`]. A launch with volumes has one slot, and a runner process of its own.
+    pub volumes: Vec<VolumeMount>,
     /// What each task (each slot of a batch) holds while it runs. `mem` is required: it is the memory limit. A task inside
     /// an executor has the executor's memory and disk, and holds neither.
     pub resources: Resources,
@@ -145,6 +159,9 @@ pub enum TaskSpecError {
     /// Two inputs have the same guest path.
     #[error("the guest path {0:?} is given twice")]
     DuplicatePath(String),
+    /// A volume is mounted twice.
+    #[error("volume {0} is given twice")]
+    DuplicateVolume(VolumeId),
     /// A guest path lies below another one, which is a file.
     #[error("the guest path {path:?} lies below {file:?}, which is a file")]
     BelowFile {
@@ -217,6 +234,9 @@ const MAX_ENTRIES: usize = 4096;
 const MAX_GRANTS: usize = 1024;
 
 impl TaskSpec {
+    /// Most volumes of a task.
+    pub const MAX_VOLUMES: usize = 16;
+
     /// Checks every field against its limit.
     ///
     /// # Errors
@@ -234,6 +254,11 @@ impl TaskSpec {
         check_count("labels", self.labels.len(), 64)?;
         check_count("input files", self.files.len(), MAX_GRANTS)?;
         check_count("directories", self.directories.len(), 64)?;
+        check_count("volumes", self.volumes.len(), TaskSpec::MAX_VOLUMES)?;
+        let mut volumes = std::collections::BTreeSet::new();
+        if let Some(twice) = self.volumes.iter().find(|mount| !volumes.insert(&mount.id)) {
+            return Err(TaskSpecError::DuplicateVolume(twice.id.clone()));
+        }
         self.validate_text()?;
         self.validate_paths()?;
         for (what, zero) in
@@ -336,7 +361,8 @@ impl TaskSpec {
         let mut seen = std::collections::BTreeSet::new();
         let files = self.files.iter().map(|file| ("file", &file.path));
         let directories = self.directories.iter().map(|grant| ("directory", &grant.guest));
-        for (field, path) in files.chain(directories) {
+        let volumes = self.volumes.iter().map(|mount| ("volume", &mount.path));
+        for (field, path) in files.chain(directories).chain(volumes) {
             if !is_guest_path(path) {
                 return Err(TaskSpecError::Path { field, path: path.chars().take(128).collect() });
             }
@@ -406,6 +432,13 @@ mod tests {
         for bad in [grant("data", "data"), grant("/data/../etc", "data"), grant("/data", "../data")] {
             assert!(TaskSpec { directories: vec![bad], ..spec() }.validate().is_err());
         }
+        let mount = |id: &str, path: &str| VolumeMount { id: id.parse().unwrap(), path: path.into(), read_only: false };
+        for bad in
+            [vec![mount("a", "x"), mount("a", "y")], vec![mount("a", "x"), mount("b", "x")], vec![mount("a", "/x")]]
+        {
+            assert!(TaskSpec { volumes: bad, ..spec() }.validate().is_err());
+        }
+        assert!(TaskSpec { volumes: vec![mount("a", "x"), mount("b", "y")], ..spec() }.validate().is_ok());
         let twice = vec![grant("/a", "data"), grant("/b", "data")];
         assert!(TaskSpec { directories: twice, ..spec() }.validate().is_err());
     }

@@ -3,7 +3,7 @@
 //! A core hands out lists of any length; a receiver refuses messages beyond [`crate::limits`]. Everything that can be long goes
 //! through here, so that nothing a correct core says is ever refused for its size.
 
-use holm_model::{Call, FromRunner, SchedulerEvent, ToMaster};
+use holm_model::{Call, FromRunner, MAX_OPERATIONS, SchedulerEvent, ToMaster};
 use prost::Message;
 
 use crate::convert::{Problem, call_to_wire, clip, event_to_wire, from_runner_to_wire, to_master_to_wire};
@@ -38,9 +38,18 @@ pub fn call(framework_epoch: u64, call: &Call) -> Result<Vec<v1::CallEnvelope>, 
 }
 
 fn check_call(call: &Call) -> Result<(), ConvertError> {
-    let (Call::Accept { offers, launches, .. } | Call::LaunchGroup { offers, launches, .. }) = call else {
+    let (Call::Accept { offers, launches, .. }
+    | Call::Operate { offers, launches, .. }
+    | Call::LaunchGroup { offers, launches, .. }) = call
+    else {
         return Ok(());
     };
+    if let Call::Operate { operations, .. } = call
+        && operations.len() > MAX_OPERATIONS
+    {
+        let (count, limit) = (operations.len(), MAX_OPERATIONS);
+        return Err(refused("accept.operations", Problem::TooMany { count, limit }));
+    }
     let lists =
         [("accept.offer_ids", offers.len(), MAX_OFFERS_PER_CALL), ("accept.launches", launches.len(), MAX_LAUNCHES)];
     match lists.into_iter().find(|(_, count, limit)| count > limit) {

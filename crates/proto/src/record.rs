@@ -1,6 +1,6 @@
 //! Registry records as the bytes stored under their keys.
 
-use holm_model::{AgentRecord, ClusterRecord, FrameworkRecord};
+use holm_model::{AgentRecord, ClusterRecord, FrameworkRecord, ReservationRecord};
 use prost::Message;
 
 use crate::{ConvertError, v1};
@@ -60,4 +60,5 @@ stored! {
     ClusterRecord = "cluster",
     AgentRecord = "agent",
     FrameworkRecord = "framework",
+    ReservationRecord = "reservation",
 }

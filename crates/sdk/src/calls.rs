@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{
-    AgentId, Call, Demand, InverseOfferId, Launch, OfferId, Refusal, Role, RoleOptions, TaskId, TaskSpan,
-};
+use holm_model::{AgentId, Call, Demand, InverseOfferId, Launch, OfferId, Refusal, Requested, Role, RoleOptions, TaskId, TaskSpan};
 
 /// One thing that a scheduler wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +54,19 @@ impl Calls {
     /// `refusal`.
     pub fn accept(&mut self, offers: impl IntoIterator<Item = OfferId>, launches: Vec<Launch>, refusal: Refusal) {
         self.call(Call::Accept { offers: offers.into_iter().collect(), launches, refusal });
+    }
+
+    /// Reserves, unreserves, makes and ends volumes on offers, and then launches tasks on what they are after that. Offers and
+    /// refusal are as for [`Calls::accept`]; each operation is answered in an
+    /// [`Event::Operations`](crate::Event::Operations), and what it made is offered again at once.
+    pub fn operate(
+        &mut self,
+        offers: impl IntoIterator<Item = OfferId>,
+        operations: Vec<Requested>,
+        launches: Vec<Launch>,
+        refusal: Refusal,
+    ) {
+        self.call(Call::Operate { offers: offers.into_iter().collect(), operations, launches, refusal });
     }
 
     /// Launches tasks on offers, all together or not at all. Offers and refusal are as for [`Calls::accept`]; what

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentId, Epoch, FrameworkId, FrameworkInfo, InverseOfferId, Offer, OfferId, Role, RunnerId, TaskId};
+use holm_model::{AgentId, Epoch, FrameworkId, FrameworkInfo, InverseOfferId, Offer, OfferId, OperationStatus, Role, RunnerId, TaskId};
 use holm_session::{GiveBack, Notice, TaskUpdate};
 
 use crate::Calls;
@@ -81,6 +81,13 @@ pub enum Event {
     /// Tasks entered new states. Every task that was launched enters an end state exactly once, whatever happens to
     /// agents, masters and connections.
     Updates(Vec<TaskUpdate>),
+    /// Operations have ended. Of those under way when a connection broke nothing comes; offers show what there is.
+    Operations {
+        /// Where.
+        agent: AgentId,
+        /// How each ended.
+        statuses: Vec<OperationStatus>,
+    },
     /// An agent is out of reach or has left. What that means for its tasks comes as updates.
     AgentLost {
         /// Which.
@@ -127,6 +134,7 @@ impl From<Notice> for Event {
             Notice::InverseOffers(requests) => Event::InverseOffers(requests),
             Notice::InverseRescinded(offers) => Event::InverseRescinded(offers),
             Notice::Updates(updates) => Event::Updates(updates),
+            Notice::Operations { agent, statuses } => Event::Operations { agent, statuses },
             Notice::AgentLost { agent, message } => Event::AgentLost { agent, message },
             Notice::RunnerLost { agent, runner, message } => Event::RunnerLost { agent, runner, message },
             Notice::Message { agent, task, data } => Event::Message { agent, task, data },

@@ -148,6 +148,7 @@ fn offer(number: u64) -> Offer {
         agent: AgentId::new(Epoch(1), 1),
         hostname: "host".into(),
         resources: "cpus:4;mem:1GiB".parse().unwrap(),
+        portions: holm_model::Portions::unreserved("cpus:4;mem:1GiB".parse().unwrap()),
         attributes: Default::default(),
         demand: None,
         gang: None,

@@ -343,6 +343,7 @@ mod tests {
             shape: Resources::EMPTY,
             module: holm_model::Digest::default(),
             revocable: false,
+            origins: holm_model::Portions::EMPTY,
             runs: runs.iter().map(run).collect(),
         }
     }

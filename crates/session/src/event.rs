@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, BatchId, Call, Epoch, FrameworkId, InverseOffer, InverseOfferId, Offer, OfferId, RunnerId, SchedulerEvent,
-    Secret, Subscribe, TaskId, TaskRange, TaskSpan, TaskStatus, Usage, Usages,
+    AgentId, BatchId, Call, Epoch, FrameworkId, InverseOffer, InverseOfferId, Offer, OfferId, OperationStatus, RunnerId, SchedulerEvent, Secret, Subscribe, TaskId, TaskRange, TaskSpan, TaskStatus, Usage, Usages,
 };
 
 /// What makes a framework itself: with it, and only with it, the framework can come back and find its tasks.
@@ -184,6 +183,13 @@ pub enum Notice {
     InverseRescinded(Vec<InverseOfferId>),
     /// Tasks entered new states. A task enters an end state exactly once.
     Updates(Vec<TaskUpdate>),
+    /// Operations have ended. Of those under way when a connection broke nothing comes; offers show what there is.
+    Operations {
+        /// Where.
+        agent: AgentId,
+        /// How each ended.
+        statuses: Vec<OperationStatus>,
+    },
     /// An agent is out of reach or has left. What that means for its tasks comes as updates.
     AgentLost {
         /// Which.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use holm_model::{
     AgentId, BatchId, BatchReport, Call, Epoch, FrameworkId, FrameworkInfo, Incarnation, Launch, LaunchError,
-    MAX_MESSAGE_BYTES, Offer, OfferId, Reason, Refusal, Role, SchedulerEvent, Secret, Source, Subscribe, TaskState,
-    TaskStatus, Update, Usages,
+    MAX_MESSAGE_BYTES, Offer, OfferId, Reason, Refusal, Requested, Role, SchedulerEvent, Secret, Source, Subscribe,
+    TaskState, TaskStatus, Update, Usages,
 };
 
 use crate::backoff::Backoff;
@@ -217,6 +217,7 @@ impl Subscription {
             SchedulerEvent::Updates { agent, incarnation, source, updates } => {
                 self.updates(agent, incarnation, source, &updates);
             }
+            SchedulerEvent::Operations { agent, statuses } => self.deliver(Notice::Operations { agent, statuses }),
             SchedulerEvent::AgentLost { agent, message } => self.agent_lost(agent, message),
             SchedulerEvent::RunnerLost { agent, runner, message } => {
                 self.deliver(Notice::RunnerLost { agent, runner, message });
@@ -301,6 +302,9 @@ impl Subscription {
     fn call(&mut self, call: Call) {
         match call {
             Call::Accept { offers, launches, refusal } => self.accept(offers, launches, refusal),
+            Call::Operate { offers, operations, launches, refusal } => {
+                self.operate(offers, operations, launches, refusal);
+            }
             Call::LaunchGroup { offers, launches, refusal } => self.launch_group(offers, launches, refusal),
             Call::Decline { offers, refusal } => self.decline(offers, refusal),
             Call::Suppress { roles } => {
@@ -352,6 +356,24 @@ impl Subscription {
         offers.retain(|offer| self.offers.remove(offer).is_some());
         if !offers.is_empty() {
             self.send(Call::Decline { offers, refusal });
+        }
+    }
+
+    fn operate(&mut self, offers: Vec<OfferId>, operations: Vec<Requested>, launches: Vec<Launch>, refusal: Refusal) {
+        let launches: Vec<Launch> = launches.into_iter().filter(|launch| self.check(launch)).collect();
+        match self.agent_of(&offers) {
+            Ok(agent) => {
+                self.offers.retain(|offer, _| !offers.contains(offer));
+                let launches = self.write_down(launches, agent);
+                self.send(Call::Operate { offers, operations, launches, refusal });
+            }
+            Err(message) => {
+                self.decline(offers, Refusal::NONE);
+                let status = TaskStatus::because(TaskState::Dropped, Reason::InvalidOffers, message.clone());
+                let dropped = launches.iter().map(|launch| unlaunched(launch, status.clone())).collect();
+                self.deliver_updates(dropped);
+                self.refuse(format!("operations are refused: {message}"));
+            }
         }
     }
 
@@ -437,7 +459,10 @@ impl Subscription {
 
     /// The launches of an ACCEPT that could not be sent are invalid, and its offers go back.
     fn unsent(&mut self, call: Call, message: &Arc<str>) {
-        let (Call::Accept { offers, launches, .. } | Call::LaunchGroup { offers, launches, .. }) = call else {
+        let (Call::Accept { offers, launches, .. }
+        | Call::Operate { offers, launches, .. }
+        | Call::LaunchGroup { offers, launches, .. }) = call
+        else {
             return self.refuse(message.to_string());
         };
         let status = TaskStatus::because(TaskState::Error, Reason::InvalidTask, message.clone());

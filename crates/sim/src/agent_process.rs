@@ -25,6 +25,8 @@ pub(crate) struct AgentProcess {
     boot: u64,
     /// The checkpoint, as the operating system has it.
     records: Vec<Record>,
+    /// The numbers of the volumes whose directories it has.
+    volumes: Vec<u64>,
     /// How much of it is on the disk.
     synced: usize,
     /// Records at the last rewriting.
@@ -45,6 +47,7 @@ impl AgentProcess {
             info,
             boot: 1,
             records: Vec::new(),
+            volumes: Vec::new(),
             synced: 0,
             compacted: 0,
             conn: None,
@@ -212,6 +215,14 @@ impl World {
                     self.broken.push(format!("nothing is cleaned up under a running task: {work} on {}", runner.id));
                 }
             }
+            AgentEffect::Volumes(volumes) => {
+                if !volumes.is_empty() || !self.agents[index].volumes.is_empty() {
+                    self.agents[index].volumes = volumes.iter().map(|volume| volume.serial).collect();
+                    let names: Vec<String> =
+                        volumes.iter().map(|volume| format!("{} of {}", volume.id, volume.role)).collect();
+                    self.note_place(Place::Agent(index), &format!("has the volumes [{}]", names.join(", ")));
+                }
+            }
             AgentEffect::Abandon { .. } => {}
         }
     }
@@ -365,6 +376,7 @@ impl World {
             inputs: None,
             scratch: None,
             directories: Vec::new(),
+            volumes: Vec::new(),
             network: Default::default(),
         };
         let result = if fetchable { Ok(ready) } else { Err(refused) };

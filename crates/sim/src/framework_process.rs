@@ -118,7 +118,11 @@ impl World {
         framework.scheduler.calls(&call);
         let life = framework.life(index);
         let id = framework.identity.as_ref().map(|identity| identity.framework);
-        if let (Call::Accept { launches, .. } | Call::LaunchGroup { launches, .. }, Some(id)) = (&call, id) {
+        if let (
+            Call::Accept { launches, .. } | Call::Operate { launches, .. } | Call::LaunchGroup { launches, .. },
+            Some(id),
+        ) = (&call, id)
+        {
             launches.iter().for_each(|launch| self.truth.asked(id, launch, life));
         }
         if let Some(text) = show_call(&call) {
@@ -269,6 +273,13 @@ impl World {
                 vec![format!("no longer asked for {}", ids.join(" "))]
             }
             Notice::Updates(updates) => updates.iter().map(|update| self.show_update(update)).collect(),
+            Notice::Operations { agent, statuses } => {
+                let show = |status: &holm_model::OperationStatus| match &status.refusal {
+                    None => format!("operation {} is done on {}", status.id, self.name_of_id(*agent)),
+                    Some(why) => format!("operation {} is refused on {}: {why}", status.id, self.name_of_id(*agent)),
+                };
+                statuses.iter().map(show).collect()
+            }
             Notice::AgentLost { agent, message } => vec![format!("lost agent {}: {message}", self.name_of_id(agent))],
             Notice::RunnerLost { agent, runner, message } => {
                 vec![format!("lost {runner} on {}: {message}", self.name_of_id(agent))]
@@ -297,6 +308,12 @@ fn show_call(call: &Call) -> Option<String> {
         Call::Accept { offers, launches, .. } => {
             let launches: Vec<String> = launches.iter().map(show_asked).collect();
             format!("accepts {} for {}", joined(offers), launches.join(" and "))
+        }
+        Call::Operate { offers, operations, launches, .. } => {
+            let operations: Vec<&str> = operations.iter().map(|requested| requested.operation.kind()).collect();
+            let launches: Vec<String> = launches.iter().map(show_asked).collect();
+            let launches = if launches.is_empty() { String::new() } else { format!(" and {}", launches.join(" and ")) };
+            format!("accepts {} for {}{launches}", joined(offers), operations.join(", "))
         }
         Call::LaunchGroup { offers, launches, .. } => {
             let launches: Vec<String> = launches.iter().map(show_asked).collect();

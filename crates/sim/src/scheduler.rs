@@ -111,7 +111,9 @@ impl Scheduler {
     /// A call is about to be made: remembers what it launches and uses up.
     pub(crate) fn calls(&mut self, call: &Call) {
         match call {
-            Call::Accept { offers, launches, .. } | Call::LaunchGroup { offers, launches, .. } => {
+            Call::Accept { offers, launches, .. }
+            | Call::Operate { offers, launches, .. }
+            | Call::LaunchGroup { offers, launches, .. } => {
                 offers.iter().for_each(|offer| drop(self.held.remove(offer)));
                 for launch in launches {
                     self.live.extend((0..launch.tasks.count()).map(|position| launch.task_id(position)));

@@ -22,6 +22,7 @@ fn launch_as(work: WorkId, count: u32, slots: u32) -> ToRunner {
         inputs: None,
         scratch: None,
         directories: Default::default(),
+        volumes: Vec::new(),
         network: Default::default(),
     };
     ToRunner::Launch { work, framework: FrameworkId::new(Epoch(1), 1), launch, prepared }

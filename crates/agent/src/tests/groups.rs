@@ -12,7 +12,13 @@ impl Rig {
     pub(super) fn launch_group(&mut self, launches: Vec<Launch>) {
         self.launches += 1;
         let sequence = self.launches;
-        self.master(ToAgent::LaunchGroup { sequence, framework: framework(1), role: role(), launches });
+        self.master(ToAgent::LaunchGroup {
+            sequence,
+            framework: framework(1),
+            role: role(),
+            origins: Vec::new(),
+            launches,
+        });
     }
 
     /// What each runner was told to run, by the launch's name.

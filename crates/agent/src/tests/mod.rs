@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, AgentInfo, BatchReport, BootId, ClusterId, Epoch, FrameworkId, FromRunner, Launch, Prepared, Role,
-    RunnerId, RunnerReport, Secret, TaskRange, TaskSpec, TaskState, TaskStatus, Time, ToAgent, ToMaster, ToRunner,
-    Update, Usages, WorkId,
+    AgentId, AgentInfo, BatchReport, BootId, ClusterId, Epoch, FrameworkId, FromRunner, Launch, Portions, Prepared,
+    Role, RunnerId, RunnerReport, Secret, TaskRange, TaskSpec, TaskState, TaskStatus, Time, ToAgent, ToMaster,
+    ToRunner, Update, Usages, WorkId,
 };
 
 use crate::invariants::check_agent;
@@ -52,6 +52,7 @@ pub(super) fn prepared() -> Prepared {
         inputs: None,
         scratch: None,
         directories: Default::default(),
+        volumes: Vec::new(),
         network: Default::default(),
     }
 }
@@ -152,7 +153,7 @@ impl Rig {
     pub(super) fn launch_for(&mut self, framework: FrameworkId, launch: Launch) {
         self.launches += 1;
         let sequence = self.launches;
-        self.master(ToAgent::Launch { sequence, framework, role: role(), launch });
+        self.master(ToAgent::Launch { sequence, framework, role: role(), origins: Portions::EMPTY, launch });
     }
 
     pub(super) fn prepared(&mut self, work: WorkId) {

@@ -26,7 +26,13 @@ fn a_lost_runner_fails_its_tasks_and_no_others() {
     rig.launch(launch("b", 1, 1));
     rig.launches += 1;
     let sequence = rig.launches;
-    rig.master(ToAgent::Launch { sequence, framework: framework(2), role: role(), launch: launch("c", 1, 1) });
+    rig.master(ToAgent::Launch {
+        sequence,
+        framework: framework(2),
+        role: role(),
+        origins: Portions::EMPTY,
+        launch: launch("c", 1, 1),
+    });
     rig.prepared(WorkId(2));
     rig.hello(RunnerId(1), &[]);
     rig.reports(vec![report(1, WORK, 0, 1, TaskState::Finished)]);
@@ -250,7 +256,13 @@ fn a_runner_speaks_for_its_own_framework_only() {
     rig.run(launch("a", 1, 1));
     rig.launches += 1;
     let sequence = rig.launches;
-    rig.master(ToAgent::Launch { sequence, framework: framework(2), role: role(), launch: launch("b", 1, 1) });
+    rig.master(ToAgent::Launch {
+        sequence,
+        framework: framework(2),
+        role: role(),
+        origins: Portions::EMPTY,
+        launch: launch("b", 1, 1),
+    });
     rig.prepared(WorkId(1));
     rig.hello(RunnerId(1), &[WORK, WorkId(1)]);
     rig.runner_says(RunnerId(1), FromRunner::Reports(vec![report(1, WORK, 0, 1, TaskState::Finished)]));

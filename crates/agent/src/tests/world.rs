@@ -105,7 +105,13 @@ impl World {
                     self.sent.insert((framework(number), id.clone(), position), TaskState::Staging);
                 }
                 self.launched += 1;
-                ToAgent::Launch { sequence: self.launched, framework: framework(number), role: role(), launch }
+                ToAgent::Launch {
+                    sequence: self.launched,
+                    framework: framework(number),
+                    role: role(),
+                    origins: Portions::EMPTY,
+                    launch,
+                }
             }
             Act::Kill(number, task) => {
                 ToAgent::Kill { framework: framework(number), task: task.parse().unwrap(), grace: Some(Duration::ZERO) }
@@ -254,7 +260,7 @@ impl World {
                 }
                 AgentEffect::ToMaster { session, message } if session.0 == self.session => self.master(message),
                 AgentEffect::ToMaster { .. } | AgentEffect::Sync | AgentEffect::Abandon { .. } => {}
-                AgentEffect::Cleanup { .. } => {}
+                AgentEffect::Cleanup { .. } | AgentEffect::Volumes(_) => {}
                 AgentEffect::Reconnect { message, .. } | AgentEffect::Refused { message, .. } => panic!("{message}"),
                 AgentEffect::Prepare { work, .. } => {
                     self.events.push_back(AgentEvent::Prepared { work, result: Ok(prepared()) });

@@ -2,8 +2,8 @@
 
 use holm_agent::{Record, RunnerScope};
 use holm_model::{BootId, ClusterId, Epoch, Incarnation, RunnerId, Secret, WorkId};
-use holm_proto::Message as _;
 use holm_proto::v1::{self as wire, checkpoint_record::Record as Wire};
+use holm_proto::{Message as _, portions};
 
 /// What some bytes are.
 pub(super) enum Decoded {
@@ -46,14 +46,16 @@ fn to_wire(record: &Record) -> Wire {
             revocable: scope.revocable,
         }),
         Record::RunnerEnded { runner } => Wire::RunnerEnded(wire::RunnerEnded { runner: runner.0 }),
-        Record::WorkAdded { work, framework, role, launch, group } => Wire::WorkAdded(wire::WorkAdded {
+        Record::WorkAdded { work, framework, role, origins, launch, group } => Wire::WorkAdded(wire::WorkAdded {
+            origins: portions::to_wire(origins),
             work: work.0,
             framework_id: framework.to_string(),
             role: role.to_string(),
             launch: Some(launch.into()),
             group: group.map(|group| group.0),
         }),
-        Record::GroupAdded { first, framework, role, launches } => Wire::GroupAdded(wire::GroupAdded {
+        Record::GroupAdded { first, framework, role, origins, launches } => Wire::GroupAdded(wire::GroupAdded {
+            origins: origins.iter().map(|held| wire::PortionList { portions: portions::to_wire(held) }).collect(),
             first: first.0,
             framework_id: framework.to_string(),
             role: role.to_string(),
@@ -69,6 +71,7 @@ fn to_wire(record: &Record) -> Wire {
         Record::Acknowledged { framework, sequence } => {
             Wire::Acknowledged(wire::LogAcknowledged { framework_id: framework.to_string(), sequence: *sequence })
         }
+        Record::Volumes(volumes) => Wire::Volumes(volumes.as_slice().into()),
         Record::WorkRemoved { work } => Wire::WorkRemoved(wire::WorkRemoved { work: work.0 }),
         Record::FrameworkRemoved { framework } => {
             Wire::FrameworkRemoved(wire::FrameworkRemoved { framework_id: framework.to_string() })
@@ -105,6 +108,7 @@ fn from_wire(record: Wire) -> Option<Record> {
             work: WorkId(it.work),
             framework: it.framework_id.parse().ok()?,
             role: it.role.parse().ok()?,
+            origins: portions::from_wire(it.origins).ok()?,
             launch: it.launch?.try_into().ok()?,
             group: it.group.map(WorkId),
         },
@@ -112,6 +116,7 @@ fn from_wire(record: Wire) -> Option<Record> {
             first: WorkId(it.first),
             framework: it.framework_id.parse().ok()?,
             role: it.role.parse().ok()?,
+            origins: it.origins.into_iter().map(|list| list.try_into().ok()).collect::<Option<_>>()?,
             launches: it.launches.into_iter().map(|launch| launch.try_into().ok()).collect::<Option<_>>()?,
         },
         Wire::WorkSent(it) => Record::WorkSent { work: WorkId(it.work), runner: RunnerId(it.runner) },
@@ -124,6 +129,7 @@ fn from_wire(record: Wire) -> Option<Record> {
         Wire::Acknowledged(it) => {
             Record::Acknowledged { framework: it.framework_id.parse().ok()?, sequence: it.sequence }
         }
+        Wire::Volumes(it) => Record::Volumes(it.try_into().ok()?),
         Wire::WorkRemoved(it) => Record::WorkRemoved { work: WorkId(it.work) },
         Wire::FrameworkRemoved(it) => Record::FrameworkRemoved { framework: it.framework_id.parse().ok()? },
     })

@@ -39,6 +39,11 @@ impl Footing {
         }
         let plan = &options.confinement;
         let owner = plan.run_as.filter(|_| plan.has(Layer::User));
+        if owner.is_some() {
+            // A runner of another user may go on with what tasks leave in a volume. Who gets that far is decided by the
+            // directories above it.
+            rustix::process::umask(rustix::fs::Mode::empty());
+        }
         let log = log_dir(dir);
         let made = make_private(&log).and_then(|()| match owner {
             Some(user) => chown(&log, Some(user.uid), Some(user.gid)),

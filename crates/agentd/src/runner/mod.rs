@@ -20,7 +20,7 @@ use std::time::Duration;
 use holm_agent::{Runner, RunnerEvent, RunnerOptions};
 use holm_model::{FromRunner, RunnerId, ToRunner, WorkId};
 use holm_runtime::{
-    Allocation, ConfineError, Confinement, Disk, Engine, EngineError, EngineKind, Queue, QueueOptions, io_runtime,
+    Allocation, ConfineError, Confinement, Engine, EngineError, EngineKind, Queue, QueueOptions, io_runtime,
     slot_ceiling,
 };
 use tokio::sync::mpsc;
@@ -31,7 +31,7 @@ use footing::Footing;
 use hub::Shared;
 use output::SharedLog;
 use socket::{Agent, Listener};
-use tasks::{Guests, SandboxError, Tasks};
+use tasks::{Guests, Ledgers, SandboxError, Tasks};
 
 /// Messages from the agent that wait to be handled; beyond, the socket is not read.
 const INBOX: usize = 64;
@@ -101,7 +101,7 @@ enum Happening {
     Agent(Agent),
     Lost(u64),
     Message(u64, ToRunner),
-    Sandbox(WorkId, u32, Result<Disk, SandboxError>),
+    Sandbox(WorkId, u32, Result<Ledgers, SandboxError>),
 }
 
 /// Runs a runner until its agent tells it to stop or nobody reclaims it.

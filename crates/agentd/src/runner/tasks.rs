@@ -74,6 +74,7 @@ pub(super) struct Work {
     inputs: Option<PathBuf>,
     scratch: Option<PathBuf>,
     directories: Vec<(Arc<OwnedFd>, String, bool)>,
+    volumes: Vec<Mounted>,
     /// The root of tasks that have neither input files nor a directory of their own.
     empty: Arc<OwnedFd>,
     network: Network,
@@ -81,11 +82,28 @@ pub(super) struct Work {
     max_tasks: usize,
 }
 
+/// A volume of a launch.
+struct Mounted {
+    path: PathBuf,
+    guest: String,
+    /// What it may take; none where it is only read.
+    limits: Option<DiskLimits>,
+}
+
+/// The ledgers of what a task may write to.
+#[derive(Default)]
+pub(super) struct Ledgers {
+    /// Of its own directory, if it has one.
+    own: Option<Disk>,
+    /// Of its volumes, in order; none where it only reads.
+    volumes: Vec<Option<Disk>>,
+}
+
 pub(super) enum Phase {
     /// Its own directory is being made.
     Preparing,
-    /// There was no place for it yet. It has the ledger of its own directory, if it has one.
-    Waiting(Option<Disk>),
+    /// There was no place for it yet.
+    Waiting(Ledgers),
     /// On the run queue.
     Running(TaskHandle),
     /// Its executor does not run yet, or has enough tasks.
@@ -141,29 +159,25 @@ impl Tasks {
             Ok(shared) => shared,
             Err(status) => return self.report_end(work, position, status),
         };
-        let Some(scratch) = &shared.scratch else { return self.submit((work, position), None) };
-        let (inputs, own) = (shared.inputs.clone(), scratch.join(position.to_string()));
-        let Amount(disk) = shared.launch.spec.resources.scalar(&ResourceName::Disk);
+        if shared.scratch.is_none() && shared.volumes.is_empty() {
+            return self.submit((work, position), Ledgers::default());
+        }
         let happenings = self.happenings.clone();
         self.live.insert((work, position), Phase::Preparing);
         tokio::task::spawn_blocking(move || {
-            let limits = DiskLimits::of_bytes(disk);
-            let result = uncharged(|| {
-                make_scratch(&own, inputs.as_deref()).map_err(SandboxError::Make)?;
-                Disk::open(&own, limits).map_err(SandboxError::Ledger)
-            });
+            let result = uncharged(|| shared.ledgers(position));
             // The receiver is gone only when the process exits.
             let _ = happenings.blocking_send(Happening::Sandbox(work, position, result));
         });
     }
 
     /// A task's own directory is ready, or could not be made.
-    pub(super) fn sandbox_ready(&mut self, work: WorkId, position: u32, result: Result<Disk, SandboxError>) {
+    pub(super) fn sandbox_ready(&mut self, work: WorkId, position: u32, result: Result<Ledgers, SandboxError>) {
         if !matches!(self.live.get(&(work, position)), Some(Phase::Preparing)) {
             return;
         }
         match result {
-            Ok(disk) => self.submit((work, position), Some(disk)),
+            Ok(ledgers) => self.submit((work, position), ledgers),
             Err(error) => {
                 let status = TaskStatus::because(TaskState::Failed, error.reason(), describe(&error));
                 self.report_end(work, position, status);
@@ -199,9 +213,9 @@ impl Tasks {
                 return;
             }
             let Some(next) = self.waiting.pop_front() else { return };
-            if let Some(Phase::Waiting(disk)) = self.live.get_mut(&next) {
-                let disk = disk.take();
-                self.submit(next, disk);
+            if let Some(Phase::Waiting(ledgers)) = self.live.get_mut(&next) {
+                let ledgers = std::mem::take(ledgers);
+                self.submit(next, ledgers);
             }
         }
     }
@@ -273,6 +287,12 @@ impl Tasks {
             }
         };
         let directories = prepared.directories.iter().map(open).collect::<Result<_, _>>()?;
+        let mounted = |volume: &holm_model::PreparedVolume| Mounted {
+            path: self.paths.resolve(Path::new(&*volume.path)),
+            guest: format!("/{}", volume.guest),
+            limits: volume.writable.then(|| DiskLimits::of_bytes(volume.bytes)),
+        };
+        let volumes = prepared.volumes.iter().map(mounted).collect();
         let name = LaunchName { framework, batch: launch.id.clone(), tasks: launch.tasks };
         if let Err(error) = self.log.lock().launch(work, &name) {
             tracing::error!(%error, "the log cannot be written");
@@ -284,8 +304,18 @@ impl Tasks {
         let network = NetworkPolicy::new(spec.network.clone(), spec.ports(), prepared.network.clone());
         let network = Network { policy: Arc::new(network), listen: prepared.network.listen };
         let (launch, max_tasks) = (launch.clone(), self.max_tasks);
-        let shared =
-            Arc::new(Work { id: work, launch, program, inputs, scratch, directories, empty, network, max_tasks });
+        let shared = Arc::new(Work {
+            id: work,
+            launch,
+            program,
+            inputs,
+            scratch,
+            directories,
+            volumes,
+            empty,
+            network,
+            max_tasks,
+        });
         self.works.insert(work, shared.clone());
         Ok(shared)
     }
@@ -323,19 +353,19 @@ impl Tasks {
         Ok(self.uncounted.insert(engine).clone())
     }
 
-    fn submit(&mut self, (work, position): TaskKey, disk: Option<Disk>) {
+    fn submit(&mut self, (work, position): TaskKey, ledgers: Ledgers) {
         let (Some(shared), Some(queue)) = (self.works.get(&work), &self.queue) else { return };
         let output = TaskOutput { log: self.log.clone(), work, position };
         let places = shared.places(self.max_tasks);
         if self.running + places > self.max_tasks {
             self.waiting.push_back((work, position));
-            self.live.insert((work, position), Phase::Waiting(disk));
+            self.live.insert((work, position), Phase::Waiting(ledgers));
             return;
         }
         let ear = Ear { work, position, log: self.log.clone(), shared: self.shared.clone() };
         let task = Task {
             program: shared.program.clone(),
-            command: shared.command(position, disk.clone()),
+            command: shared.command(position, &ledgers),
             output: Box::new(output),
             observer: Box::new(ear),
         };
@@ -346,7 +376,7 @@ impl Tasks {
             }
             Err(SubmitError::Full { .. }) => {
                 self.waiting.push_back((work, position));
-                Phase::Waiting(disk)
+                Phase::Waiting(ledgers)
             }
             Err(error) => {
                 let status = TaskStatus::because(TaskState::Failed, Reason::RunnerError, describe(&error));
@@ -384,7 +414,20 @@ impl Work {
         network::places(&self.launch.spec, max_tasks)
     }
 
-    fn command(&self, position: u32, disk: Option<Disk>) -> Command {
+    /// Makes a task's own directory, if it is to have one, and ledgers of all it may write to.
+    fn ledgers(&self, position: u32) -> Result<Ledgers, SandboxError> {
+        let own = |scratch: &PathBuf| {
+            let own = scratch.join(position.to_string());
+            make_scratch(&own, self.inputs.as_deref()).map_err(SandboxError::Make)?;
+            let Amount(disk) = self.launch.spec.resources.scalar(&ResourceName::Disk);
+            Disk::open(&own, DiskLimits::of_bytes(disk)).map_err(SandboxError::Ledger)
+        };
+        let volume = |volume: &Mounted| volume.limits.map(|limits| Disk::open(&volume.path, limits)).transpose();
+        let volumes = self.volumes.iter().map(volume).collect::<Result<_, _>>().map_err(SandboxError::Ledger)?;
+        Ok(Ledgers { own: self.scratch.as_ref().map(own).transpose()?, volumes })
+    }
+
+    fn command(&self, position: u32, ledgers: &Ledgers) -> Command {
         let spec = &self.launch.spec;
         let mut env: Vec<(String, String)> =
             spec.env.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
@@ -411,7 +454,7 @@ impl Work {
             env,
             limits,
             seed: spec.seed,
-            preopens: self.preopens(position, disk),
+            preopens: self.preopens(position, ledgers),
             network: self.network.policy.clone(),
             service: self.network.service(spec, self.max_tasks),
         }
@@ -426,9 +469,10 @@ impl Work {
 
     /// The sandbox is the guest's root and working directory: its own directory if it asked for disk, else the input
     /// files, read-only, else an empty directory. Granted directories lie below it; what it writes there is the
-    /// operator's affair and counts for no ledger.
-    fn preopens(&self, position: u32, disk: Option<Disk>) -> Vec<Preopen> {
-        let (host, writable) = match (self.scratch.as_ref().zip(disk), &self.inputs) {
+    /// operator's affair and counts for no ledger. Volumes lie below it too, each with a ledger of its own.
+    fn preopens(&self, position: u32, ledgers: &Ledgers) -> Vec<Preopen> {
+        let own = ledgers.own.clone();
+        let (host, writable) = match (self.scratch.as_ref().zip(own), &self.inputs) {
             (Some((scratch, disk)), _) => (HostDir::Own(scratch.join(position.to_string()), disk), true),
             (None, Some(inputs)) => (HostDir::Path(inputs.clone()), false),
             (None, None) => (HostDir::Opened(self.empty.clone()), false),
@@ -438,7 +482,15 @@ impl Work {
             let host = HostDir::Opened(fd.clone());
             Preopen { host, guest: guest.clone(), writable: *writable }
         });
-        std::iter::once(root).chain(granted).collect()
+        let volumes = self.volumes.iter().zip(&ledgers.volumes).map(|(volume, disk)| {
+            let path = volume.path.clone();
+            let (host, writable) = match disk {
+                Some(disk) => (HostDir::Own(path, disk.clone()), true),
+                None => (HostDir::Path(path), false),
+            };
+            Preopen { host, guest: volume.guest.clone(), writable }
+        });
+        std::iter::once(root).chain(granted).chain(volumes).collect()
     }
 }
 
@@ -547,6 +599,7 @@ mod tests {
             inputs: None,
             scratch: None,
             directories: Vec::new(),
+            volumes: Vec::new(),
             network: Default::default(),
         };
         let framework = FrameworkId::new(Epoch(1), 1);

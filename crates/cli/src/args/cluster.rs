@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use holm_model::Resources;
+use holm_model::Portions;
 
 use super::daemons::{AllowedNet, allowed_net};
 use crate::values;
@@ -31,8 +31,8 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
     pub(crate) listen: String,
     /// What each agent offers [default: this machine, shared out]
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) resources: Option<Resources>,
+    #[arg(long, value_name = "SPEC", value_parser = Portions::parse_configured)]
+    pub(crate) resources: Option<Portions>,
     /// What tasks may be granted on the network, as for holm agent; may be repeated
     #[arg(long, value_name = "PATTERN", value_parser = allowed_net)]
     pub(crate) allow_net: Vec<AllowedNet>,

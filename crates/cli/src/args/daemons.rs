@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use holm_agentd::{Attempt, Confinement, EngineKind, Layer, RunnerUsers};
-use holm_model::{Isolation, NetPattern, ParseNetworkError, Resources};
+use holm_model::{Isolation, NetPattern, ParseNetworkError, Portions};
 
 const MASTER_EXAMPLES: &str = "\
 Examples:
@@ -38,6 +38,8 @@ Examples:
   holm agent --master 10.0.0.1:5050 --dir /var/lib/holm/agent --isolation task --require-confinement all
   holm agent --master a:5050,b:5050 --dir /var/lib/holm/agent --attributes \"rack:a;disk:ssd\" \\
       --resources \"cpus:4;mem:8GiB;disk:20GiB;ports:[31000-32000];gpus:1\"
+  holm agent --master a:5050 --dir /var/lib/holm/agent \\
+      --resources \"cpus:4;mem:8GiB;cpus(eng):2;mem(eng):2GiB;disk(eng/db,rack=a):10GiB\"
   holm agent --master a:5050 --dir /var/lib/holm/agent --allow-net '*:443' --allow-net 10.0.0.0/8:5432
   holm agent --master a:5050 --dir /data/holm --profile edge
   holm agent --master a:5050 --dir /var/lib/holm/agent --revocable on --revocable-margin 20%
@@ -55,9 +57,10 @@ pub(crate) struct AgentArgs {
     /// The data directory: identity, checkpoint, sandboxes, cache
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// What to offer [default: what the machine allows, less a reserve]
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) resources: Option<Resources>,
+    /// What to offer; what has a role in parentheses is reserved for it until the agent is restarted without [default: what the
+    /// machine allows, less a reserve]
+    #[arg(long, value_name = "SPEC", value_parser = Portions::parse_configured)]
+    pub(crate) resources: Option<Portions>,
     /// Facts about the agent, such as "rack:a;arch:x86_64"
     #[arg(long, value_name = "SPEC", default_value = "", hide_default_value = true)]
     pub(crate) attributes: String,

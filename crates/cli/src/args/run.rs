@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use holm_model::{Amount, BatchId, Resources, Role};
+use holm_model::{Amount, BatchId, Resources, Role, VolumeMount};
 
 use super::OutputArgs;
 use super::metering::MeteringArg;
@@ -22,6 +22,7 @@ Examples:
   holm run convert.wasm --dir ./photos::photos:rw --detach
   holm run fetch.wasm --allow-net api.example.org:443 --allow-net 'udp:10.0.0.53:53'
   holm run --revocable render.wasm --count 200 --cpus 1
+  holm run --role eng import.wasm --volume data:/db --file ./new.csv::new.csv
   holm run --kind service hello-http.wasm --cpus 0.5 --listen loopback
 
 Exit code: the task's own. 1 when it failed without one, 137 when it was killed, 130 when you interrupted it; for an array \
@@ -83,6 +84,10 @@ pub(crate) struct RunArgs {
     /// repeated
     #[arg(long, value_name = "HOST::GUEST[:ro|:rw]")]
     pub(crate) dir: Vec<DirectoryArg>,
+    /// A volume to mount, at a path of the task's sandbox; the task runs where the volume is, and waits while another task has
+    /// it. May be repeated
+    #[arg(long, value_name = "ID:/PATH[:ro]")]
+    pub(crate) volume: Vec<VolumeArg>,
     /// Fixes what a task gets for randomness and time, so that its fuel repeats exactly
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::seed)]
     pub(crate) seed: Option<u64>,
@@ -117,6 +122,26 @@ pub(crate) struct DirectoryArg {
     pub(crate) host: PathBuf,
     pub(crate) guest: String,
     pub(crate) writable: bool,
+}
+
+/// A volume and where the guest finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VolumeArg(pub(crate) VolumeMount);
+
+impl FromStr for VolumeArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<VolumeArg, String> {
+        let expected = "expected ID:/PATH or ID:/PATH:ro, such as data:/db";
+        let (id, place) = text.split_once(':').ok_or(expected)?;
+        let (path, read_only) = place.strip_suffix(":ro").map_or((place, false), |path| (path, true));
+        let path = path.trim_start_matches('/').trim_end_matches('/');
+        if path.is_empty() || path.contains(':') {
+            return Err(expected.to_owned());
+        }
+        let id = id.parse().map_err(|error: holm_model::IdTextError| error.to_string())?;
+        Ok(VolumeArg(VolumeMount { id, path: path.into(), read_only }))
+    }
 }
 
 fn host_and_guest(text: &str) -> Option<(PathBuf, &str)> {
@@ -163,6 +188,22 @@ mod tests {
         assert_eq!(file, FileArg { host: "a/b.txt".into(), guest: "in/b.txt".to_owned() });
         for bad in ["", "a", "a::", "::b", "a:b", "a::/"] {
             assert!(bad.parse::<FileArg>().is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn a_volume_has_an_id_and_a_place() {
+        let mount =
+            |id: &str, path: &str, read_only| VolumeMount { id: id.parse().unwrap(), path: path.into(), read_only };
+        for (text, expected) in [
+            ("data:/db", mount("data", "db", false)),
+            ("data:a/b/", mount("data", "a/b", false)),
+            ("data.1:/db:ro", mount("data.1", "db", true)),
+        ] {
+            assert_eq!(text.parse::<VolumeArg>().unwrap().0, expected, "{text}");
+        }
+        for bad in ["data", "data:", ":/db", "da ta:/db", "data:/", "data:/db:rw"] {
+            assert!(bad.parse::<VolumeArg>().is_err(), "{bad:?} passed");
         }
     }
 

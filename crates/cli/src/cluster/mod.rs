@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use holm_datadir::DataDir;
-use holm_model::Resources;
+use holm_model::Portions;
 use holm_sdk::Client;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -34,7 +34,7 @@ pub(crate) struct Plan {
     /// Where the master listens.
     pub(crate) listen: SocketAddr,
     /// What each agent offers.
-    pub(crate) agents: Vec<Resources>,
+    pub(crate) agents: Vec<Portions>,
     /// Directories below which tasks may open some, as `holm agent --allow` takes them.
     pub(crate) allow: Vec<String>,
     /// What tasks may be granted on the network, as `holm agent --allow-net` takes it.
@@ -228,6 +228,7 @@ async fn at(instant: Option<Instant>) {
 }
 
 /// What each of `count` agents on this machine may offer.
-pub(crate) fn shares_of_this_machine(dir: &Path, count: u32) -> Vec<Resources> {
-    holm_agentd::divide(&holm_agentd::detect_resources(dir, holm_agentd::default_reserve()), count)
+pub(crate) fn shares_of_this_machine(dir: &Path, count: u32) -> Vec<Portions> {
+    let all = holm_agentd::detect_resources(dir, holm_agentd::default_reserve());
+    holm_agentd::divide(&all, count).into_iter().map(Portions::unreserved).collect()
 }

@@ -61,13 +61,13 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn greet(args: &UpArgs, cluster: &Cluster, agents: &[holm_model::Resources]) -> anyhow::Result<()> {
+fn greet(args: &UpArgs, cluster: &Cluster, agents: &[holm_model::Portions]) -> anyhow::Result<()> {
     let address = cluster.address();
     let dir = cluster.dir().display();
     let mut text =
         format!("A master at {address} and {} agent{}:\n", args.agents, if args.agents == 1 { "" } else { "s" });
     for (index, resources) in agents.iter().enumerate() {
-        text.push_str(&format!("  agent-{}  {}\n", index + 1, output::brief(resources)));
+        text.push_str(&format!("  agent-{}  {}\n", index + 1, output::brief(&resources.total())));
     }
     text.push_str(&format!("State, token and logs: {dir}\n\nIn another terminal:\n"));
     if address != "127.0.0.1:5050" {

@@ -109,6 +109,7 @@ pub(crate) fn reported(of: FrameworkId, launch: &Launch, state: TaskState) -> Ba
         shape: launch.spec.resources.clone(),
         module: launch.spec.module,
         revocable: launch.spec.revocable,
+        origins: Portions::EMPTY,
         runs: vec![StatusRun { count: launch.tasks.count(), status: TaskStatus::of(state) }],
     }
 }

@@ -336,7 +336,7 @@ fn note_times(task: &mut TaskEntry, now: u64) {
 }
 
 fn entry_of(report: BatchReport, agent: AgentId, name: Arc<str>, launched_at: u64, now: u64) -> LaunchEntry {
-    let BatchReport { framework, role, id, tasks: range, slots, shape, module, revocable, runs } = report;
+    let BatchReport { framework, role, id, tasks: range, slots, shape, module, revocable, origins: _, runs } = report;
     let mut tasks = Vec::with_capacity(range.count() as usize);
     for run in runs {
         let status = Arc::new(run.status);

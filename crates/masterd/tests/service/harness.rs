@@ -322,7 +322,12 @@ impl Framework {
             ..Default::default()
         };
         let launch = v1::Launch { id: id.to_owned(), array: None, slots: 1, template: Some(template) };
-        let accept = v1::Accept { offer_ids: vec![offer.id], launches: vec![launch], refuse_micros: Some(0) };
+        let accept = v1::Accept {
+            offer_ids: vec![offer.id],
+            launches: vec![launch],
+            refuse_micros: Some(0),
+            ..Default::default()
+        };
         assert!(self.call(Call::Accept(accept)).await);
         agent.next_launch().await
     }

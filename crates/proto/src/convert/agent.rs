@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use holm_model::{
-    AgentCondition, BootId, Capabilities, Epoch, FrameworkId, Incarnation, MAX_GROUP_LAUNCHES, Registration, Resources,
+    AgentCondition, BootId, Capabilities, Epoch, FrameworkId, Incarnation, MAX_GROUP_LAUNCHES, Portions, Registration,
+    Resources,
     RunnerId, Secret, ToAgent, ToMaster,
 };
 
@@ -15,7 +16,7 @@ use super::field::{
 };
 use super::offer::agent_info;
 use super::status::decode_log;
-use super::{ConvertError, Decode, resources};
+use super::{ConvertError, Decode, portions, resources};
 use crate::limits::{MAX_BOOT_ID_BYTES, MAX_ITEMS};
 use crate::v1 as wire;
 use wire::to_agent::Message as WireToAgent;
@@ -174,17 +175,19 @@ impl From<&ToAgent> for wire::ToAgent {
                 })
             }
             ToAgent::Refused { message } => WireToAgent::Refused(wire::Refused { message: message.to_string() }),
-            ToAgent::Launch { sequence, framework, role, launch } => WireToAgent::Launch(wire::LaunchTasks {
+            ToAgent::Launch { sequence, framework, role, origins, launch } => WireToAgent::Launch(wire::LaunchTasks {
                 sequence: *sequence,
                 framework_id: framework.to_string(),
                 role: role.to_string(),
+                origins: portions::to_wire(origins),
                 launch: Some(launch.into()),
             }),
-            ToAgent::LaunchGroup { sequence, framework, role, launches } => {
+            ToAgent::LaunchGroup { sequence, framework, role, origins, launches } => {
                 WireToAgent::LaunchGroup(wire::LaunchGroup {
                     sequence: *sequence,
                     framework_id: framework.to_string(),
                     role: role.to_string(),
+                    origins: portions::lists(origins),
                     launches: launches.iter().map(wire::Launch::from).collect(),
                 })
             }
@@ -224,6 +227,7 @@ impl From<&ToAgent> for wire::ToAgent {
             ToAgent::Remove { framework } => {
                 WireToAgent::Remove(wire::RemoveFramework { framework_id: framework.to_string() })
             }
+            ToAgent::Volumes(volumes) => WireToAgent::Volumes(volumes.as_slice().into()),
             ToAgent::Ping => WireToAgent::Ping(wire::Ping {}),
         };
         wire::ToAgent { message: Some(message) }
@@ -281,6 +285,7 @@ impl Decode<wire::ToAgent> for ToAgent {
             Some(WireToAgent::Remove(wire)) => {
                 ToAgent::Remove { framework: framework(&wire.framework_id, &at.field("remove"))? }
             }
+            Some(WireToAgent::Volumes(wire)) => ToAgent::Volumes(portions::volumes(wire, &at.field("volumes"))?),
             Some(WireToAgent::Ping(wire::Ping {})) => ToAgent::Ping,
             None => return Err(at.field("message").unknown()),
         })
@@ -303,6 +308,7 @@ fn decode_launch(wire: wire::LaunchTasks, at: &At<'_>) -> Result<ToAgent, Conver
         sequence: wire.sequence,
         framework: framework(&wire.framework_id, at)?,
         role: parsed(&wire.role, &at.field("role"))?,
+        origins: Portions::decode(wire.origins, &at.field("origins"))?,
         launch: decoded(wire.launch, &at.field("launch"))?,
     })
 }
@@ -312,6 +318,7 @@ fn decode_group(wire: wire::LaunchGroup, at: &At<'_>) -> Result<ToAgent, Convert
         sequence: wire.sequence,
         framework: framework(&wire.framework_id, at)?,
         role: parsed(&wire.role, &at.field("role"))?,
+        origins: list(wire.origins, MAX_GROUP_LAUNCHES, &at.field("origins"))?,
         launches: list(wire.launches, MAX_GROUP_LAUNCHES, &at.field("launches"))?,
     })
 }

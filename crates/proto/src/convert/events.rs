@@ -1,6 +1,6 @@
 //! What the master says to frameworks.
 
-use holm_model::{Capabilities, Epoch, Incarnation, RunnerId, SchedulerEvent};
+use holm_model::{Capabilities, Epoch, Incarnation, MAX_OPERATIONS, RunnerId, SchedulerEvent};
 
 use super::error::At;
 use super::field::{
@@ -50,6 +50,10 @@ pub(crate) fn event_to_wire(event: &SchedulerEvent) -> WireEvent {
             source: source_to_wire(*source),
             updates: updates.iter().map(wire::Update::from).collect(),
         }),
+        SchedulerEvent::Operations { agent, statuses } => WireEvent::Operations(wire::Operations {
+            agent_id: agent.to_string(),
+            statuses: statuses.iter().map(wire::OperationStatus::from).collect(),
+        }),
         SchedulerEvent::AgentLost { agent, message } => {
             WireEvent::AgentLost(wire::AgentLost { agent_id: agent.to_string(), message: message.to_string() })
         }
@@ -91,6 +95,13 @@ impl Decode<wire::EventEnvelope> for SchedulerEvent {
                 SchedulerEvent::InverseRescinded(parsed_list(&wire.offer_ids, MAX_ITEMS, &at.field("offer_ids"))?)
             }
             Some(WireEvent::Updates(wire)) => decode_updates(wire, &at.field("updates"))?,
+            Some(WireEvent::Operations(wire)) => {
+                let at = at.field("operations");
+                SchedulerEvent::Operations {
+                    agent: parsed(&wire.agent_id, &at.field("agent_id"))?,
+                    statuses: list(wire.statuses, MAX_OPERATIONS, &at.field("statuses"))?,
+                }
+            }
             Some(WireEvent::AgentLost(wire)) => SchedulerEvent::AgentLost {
                 agent: parsed(&wire.agent_id, &at.field("agent_lost").field("agent_id"))?,
                 message: explanation(&wire.message),

@@ -68,4 +68,6 @@ try_from! {
     wire::ClusterRecord => model::ClusterRecord,
     wire::AgentRecord => model::AgentRecord,
     wire::FrameworkRecord => model::FrameworkRecord,
+    wire::ReservationRecord => model::ReservationRecord,
+    wire::PortionList => model::Portions,
 }

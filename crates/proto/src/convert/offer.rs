@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentInfo, Capabilities, ConfinementLayer, FrameworkInfo, Offer, Resources};
+use holm_model::{AgentInfo, Capabilities, ConfinementLayer, FrameworkInfo, Offer, Portions, Resources};
 
 use super::demand::{role_options, role_options_to_wire};
 use super::error::At;
 use super::field::{bounded, list, micros, optional, pairs, pairs_to_wire, parsed, parsed_list, text_or_empty, texts};
-use super::{ConvertError, Decode, resources};
+use super::{ConvertError, Decode, portions, resources};
 use crate::limits::{
     MAX_ATTRIBUTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_LAYER_NAME_BYTES, MAX_LAYERS, MAX_ROLES, MAX_WORD_BYTES,
 };
@@ -23,6 +23,7 @@ impl From<&Offer> for wire::Offer {
             agent_id: offer.agent.to_string(),
             hostname: offer.hostname.to_string(),
             resources: resources::to_wire(&offer.resources),
+            portions: portions::tied(&offer.portions),
             attributes: pairs_to_wire(&offer.attributes),
             demand_id: text_or_empty(offer.demand.as_ref()),
             gang_id: text_or_empty(offer.gang.as_ref()),
@@ -32,13 +33,15 @@ impl From<&Offer> for wire::Offer {
 
 impl Decode<wire::Offer> for Offer {
     fn decode(wire: wire::Offer, at: &At<'_>) -> Result<Offer, ConvertError> {
+        let resources = Resources::decode(wire.resources, &at.field("resources"))?;
         Ok(Offer {
+            portions: portions::untied(wire.portions, &resources, &at.field("portions"))?,
             id: parsed(&wire.id, &at.field("id"))?,
             framework: parsed(&wire.framework_id, &at.field("framework_id"))?,
             role: parsed(&wire.role, &at.field("role"))?,
             agent: parsed(&wire.agent_id, &at.field("agent_id"))?,
             hostname: bounded(wire.hostname, MAX_WORD_BYTES, &at.field("hostname"))?,
-            resources: Resources::decode(wire.resources, &at.field("resources"))?,
+            resources,
             attributes: pairs(wire.attributes, MAX_ATTRIBUTES, MAX_WORD_BYTES, &at.field("attributes"))?,
             demand: optional(&wire.demand_id, &at.field("demand_id"))?,
             gang: optional(&wire.gang_id, &at.field("gang_id"))?,
@@ -52,6 +55,7 @@ impl From<&AgentInfo> for wire::AgentInfo {
         wire::AgentInfo {
             hostname: info.hostname.to_string(),
             resources: resources::to_wire(&info.resources),
+            reserved: portions::to_wire(&info.reserved),
             attributes: pairs_to_wire(&info.attributes),
             confinement: info.confinement.iter().map(wire::ConfinementLayer::from).collect(),
             isolation: info.isolation.to_string(),
@@ -85,6 +89,7 @@ pub(super) fn agent_info(
     Ok(AgentInfo {
         hostname: bounded(wire.hostname, MAX_WORD_BYTES, &at.field("hostname"))?,
         resources: Resources::decode(wire.resources, &at.field("resources"))?,
+        reserved: Portions::decode(wire.reserved, &at.field("reserved"))?,
         attributes: pairs(wire.attributes, MAX_ATTRIBUTES, MAX_WORD_BYTES, &at.field("attributes"))?,
         capabilities,
         version,

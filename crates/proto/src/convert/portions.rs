@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use holm_model::{Amount, Operation, Origin, Portions, Reservation, ReservationError, ResourceName, Resources, Role};
+use holm_model::{
+    Amount, Operation, OperationStatus, Origin, Portions, Requested, Reservation, ReservationError, ReservationRecord,
+    ResourceName, Resources, Role, Volume,
+};
 
 use super::error::At;
-use super::field::{at_most, capped, optional, pairs, pairs_to_wire, parsed, required};
+use super::field::{
+    at_most, capped, decoded, explanation, list, optional, pairs, pairs_to_wire, parsed, required, text_or_empty,
+};
 use super::{ConvertError, Decode, resources};
 use crate::limits::MAX_PORTIONS;
 use crate::v1 as wire;
@@ -30,6 +35,119 @@ pub fn to_wire(portions: &Portions) -> Vec<wire::Portion> {
 /// The path of the first portion that is malformed, given twice or over a limit.
 pub fn from_wire(portions: Vec<wire::Portion>) -> Result<Portions, ConvertError> {
     Portions::decode(portions, &At::ROOT)
+}
+
+/// What a launch holds or an offer has: nothing where all of it is unreserved, since the plain resources say it then.
+pub(super) fn tied(portions: &Portions) -> Vec<wire::Portion> {
+    if portions.iter().all(|(origin, _)| *origin == Origin::Unreserved) { Vec::new() } else { to_wire(portions) }
+}
+
+/// The portions of what [`tied`] says of `resources`.
+pub(super) fn untied(wire: Vec<wire::Portion>, resources: &Resources, at: &At<'_>) -> Result<Portions, ConvertError> {
+    if wire.is_empty() {
+        return Ok(Portions::unreserved(resources.clone()));
+    }
+    let portions = Portions::decode(wire, at)?;
+    if portions.total() != *resources {
+        return Err(at.invalid(format_args!("the portions are {portions}, the resources {resources}")));
+    }
+    Ok(portions)
+}
+
+/// Lists of portions.
+pub(super) fn lists(all: &[Portions]) -> Vec<wire::PortionList> {
+    all.iter().map(|portions| wire::PortionList { portions: to_wire(portions) }).collect()
+}
+
+impl Decode<wire::PortionList> for Portions {
+    fn decode(wire: wire::PortionList, at: &At<'_>) -> Result<Portions, ConvertError> {
+        Portions::decode(wire.portions, &at.field("portions"))
+    }
+}
+
+impl From<&Volume> for wire::Volume {
+    fn from(volume: &Volume) -> wire::Volume {
+        let Volume { serial, id, role, bytes } = volume;
+        wire::Volume { serial: *serial, volume_id: id.to_string(), role: role.to_string(), bytes: *bytes }
+    }
+}
+
+impl Decode<wire::Volume> for Volume {
+    fn decode(wire: wire::Volume, at: &At<'_>) -> Result<Volume, ConvertError> {
+        Ok(Volume {
+            serial: wire.serial,
+            id: parsed(&wire.volume_id, &at.field("volume_id"))?,
+            role: parsed(&wire.role, &at.field("role"))?,
+            bytes: wire.bytes,
+        })
+    }
+}
+
+impl From<&[Volume]> for wire::Volumes {
+    fn from(volumes: &[Volume]) -> wire::Volumes {
+        wire::Volumes { volumes: volumes.iter().map(wire::Volume::from).collect() }
+    }
+}
+
+impl TryFrom<wire::Volumes> for Vec<Volume> {
+    type Error = ConvertError;
+
+    fn try_from(wire: wire::Volumes) -> Result<Vec<Volume>, ConvertError> {
+        volumes(wire, &At::ROOT)
+    }
+}
+
+pub(super) fn volumes(wire: wire::Volumes, at: &At<'_>) -> Result<Vec<Volume>, ConvertError> {
+    list(wire.volumes, MAX_PORTIONS, &at.field("volumes"))
+}
+
+impl From<&Requested> for wire::RequestedOperation {
+    fn from(requested: &Requested) -> wire::RequestedOperation {
+        wire::RequestedOperation { id: requested.id.to_string(), operation: Some((&requested.operation).into()) }
+    }
+}
+
+impl Decode<wire::RequestedOperation> for Requested {
+    fn decode(wire: wire::RequestedOperation, at: &At<'_>) -> Result<Requested, ConvertError> {
+        let id = parsed(&wire.id, &at.field("id"))?;
+        Ok(Requested { id, operation: decoded(wire.operation, &at.field("operation"))? })
+    }
+}
+
+impl From<&OperationStatus> for wire::OperationStatus {
+    fn from(status: &OperationStatus) -> wire::OperationStatus {
+        wire::OperationStatus { id: status.id.to_string(), refusal: text_or_empty(status.refusal.as_ref()) }
+    }
+}
+
+impl Decode<wire::OperationStatus> for OperationStatus {
+    fn decode(wire: wire::OperationStatus, at: &At<'_>) -> Result<OperationStatus, ConvertError> {
+        let refusal = (!wire.refusal.is_empty()).then(|| explanation(&wire.refusal));
+        Ok(OperationStatus { id: parsed(&wire.id, &at.field("id"))?, refusal })
+    }
+}
+
+impl From<&ReservationRecord> for wire::ReservationRecord {
+    fn from(record: &ReservationRecord) -> wire::ReservationRecord {
+        wire::ReservationRecord {
+            agent_id: record.agent.to_string(),
+            reserved: to_wire(&record.reserved),
+            volumes: record.volumes().iter().map(wire::Volume::from).collect(),
+            next_serial: record.next_serial,
+        }
+    }
+}
+
+impl Decode<wire::ReservationRecord> for ReservationRecord {
+    fn decode(wire: wire::ReservationRecord, at: &At<'_>) -> Result<ReservationRecord, ConvertError> {
+        let volumes: Vec<Volume> = list(wire.volumes, MAX_PORTIONS, &at.field("volumes"))?;
+        Ok(ReservationRecord {
+            agent: parsed(&wire.agent_id, &at.field("agent_id"))?,
+            reserved: Portions::decode(wire.reserved, &at.field("reserved"))?,
+            serials: volumes.into_iter().map(|volume| ((volume.role, volume.id), volume.serial)).collect(),
+            next_serial: wire.next_serial,
+        })
+    }
 }
 
 fn layers(reservation: &Reservation) -> Vec<wire::ReservationLayer> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    FromRunner, MAX_BATCH_TASKS, Prepared, PreparedDirectory, PreparedNetwork, RunnerId, RunnerReport, ToRunner, WorkId,
+    FromRunner, MAX_BATCH_TASKS, Prepared, PreparedDirectory, PreparedNetwork, PreparedVolume, RunnerId, RunnerReport,
+    TaskSpec, ToRunner, WorkId,
 };
 
 use super::error::At;
@@ -96,6 +97,7 @@ impl From<&Prepared> for wire::Prepared {
             inputs: prepared.inputs.as_ref().map(|path| path.to_string()),
             scratch: prepared.scratch.as_ref().map(|path| path.to_string()),
             directories: prepared.directories.iter().map(wire::PreparedDirectory::from).collect(),
+            volumes: prepared.volumes.iter().map(wire::PreparedVolume::from).collect(),
             network: Some((&prepared.network).into()),
         }
     }
@@ -109,11 +111,30 @@ impl Decode<wire::Prepared> for Prepared {
             inputs: path(wire.inputs, "inputs").transpose()?,
             scratch: path(wire.scratch, "scratch").transpose()?,
             directories: list(wire.directories, MAX_DIRECTORIES, &at.field("directories"))?,
+            volumes: list(wire.volumes, TaskSpec::MAX_VOLUMES, &at.field("volumes"))?,
             network: wire
                 .network
                 .map(|network| PreparedNetwork::decode(network, &at.field("network")))
                 .transpose()?
                 .unwrap_or_default(),
+        })
+    }
+}
+
+impl From<&PreparedVolume> for wire::PreparedVolume {
+    fn from(volume: &PreparedVolume) -> wire::PreparedVolume {
+        let PreparedVolume { path, guest, writable, bytes } = volume;
+        wire::PreparedVolume { path: path.to_string(), guest: guest.to_string(), writable: *writable, bytes: *bytes }
+    }
+}
+
+impl Decode<wire::PreparedVolume> for PreparedVolume {
+    fn decode(wire: wire::PreparedVolume, at: &At<'_>) -> Result<PreparedVolume, ConvertError> {
+        Ok(PreparedVolume {
+            path: bounded(wire.path, MAX_PATH_BYTES, &at.field("path"))?,
+            guest: bounded(wire.guest, MAX_PATH_BYTES, &at.field("guest"))?,
+            writable: wire.writable,
+            bytes: wire.bytes,
         })
     }
 }

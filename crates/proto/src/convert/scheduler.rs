@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holm_model::{Call, Demand, MAX_DEMANDS, MAX_GIVEN_SPANS, Refusal, Secret, Subscribe};
+use holm_model::{Call, Demand, MAX_DEMANDS, MAX_GIVEN_SPANS, MAX_OPERATIONS, Refusal, Secret, Subscribe};
 
 use super::demand::{role_options, role_options_to_wire};
 use super::error::At;
@@ -54,11 +54,19 @@ pub(crate) fn call_to_wire(call: &Call) -> WireCall {
         Call::Accept { offers, launches, refusal } => WireCall::Accept(wire::Accept {
             offer_ids: texts(offers),
             launches: launches.iter().map(wire::Launch::from).collect(),
+            operations: Vec::new(),
+            refuse_micros: Some(micros(refusal.duration())),
+        }),
+        Call::Operate { offers, operations, launches, refusal } => WireCall::Accept(wire::Accept {
+            offer_ids: texts(offers),
+            launches: launches.iter().map(wire::Launch::from).collect(),
+            operations: operations.iter().map(wire::RequestedOperation::from).collect(),
             refuse_micros: Some(micros(refusal.duration())),
         }),
         Call::LaunchGroup { offers, launches, refusal } => WireCall::LaunchGroup(wire::Accept {
             offer_ids: texts(offers),
             launches: launches.iter().map(wire::Launch::from).collect(),
+            operations: Vec::new(),
             refuse_micros: Some(micros(refusal.duration())),
         }),
         Call::Decline { offers, refusal } => WireCall::Decline(wire::Decline {
@@ -164,14 +172,21 @@ fn refusal(refuse_micros: Option<u64>) -> Refusal {
 }
 
 fn decode_accept(wire: wire::Accept, at: &At<'_>) -> Result<Call, ConvertError> {
-    Ok(Call::Accept {
-        offers: parsed_list(&wire.offer_ids, MAX_OFFERS_PER_CALL, &at.field("offer_ids"))?,
-        launches: list(wire.launches, MAX_LAUNCHES, &at.field("launches"))?,
-        refusal: refusal(wire.refuse_micros),
+    let offers = parsed_list(&wire.offer_ids, MAX_OFFERS_PER_CALL, &at.field("offer_ids"))?;
+    let launches = list(wire.launches, MAX_LAUNCHES, &at.field("launches"))?;
+    let operations: Vec<_> = list(wire.operations, MAX_OPERATIONS, &at.field("operations"))?;
+    let refusal = refusal(wire.refuse_micros);
+    Ok(if operations.is_empty() {
+        Call::Accept { offers, launches, refusal }
+    } else {
+        Call::Operate { offers, operations, launches, refusal }
     })
 }
 
 fn decode_group(wire: wire::Accept, at: &At<'_>) -> Result<Call, ConvertError> {
+    if !wire.operations.is_empty() {
+        return Err(at.field("operations").invalid("operations go with an accept, not with a group"));
+    }
     Ok(Call::LaunchGroup {
         offers: parsed_list(&wire.offer_ids, MAX_OFFERS_PER_CALL, &at.field("offer_ids"))?,
         launches: list(wire.launches, MAX_LAUNCHES, &at.field("launches"))?,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use holm_model::{
-    BatchReport, MAX_BATCH_TASKS, Reason, Resources, Source, StatusRun, TaskRange, TaskState, TaskStatus, Update,
-    Usage, Usages,
+    BatchReport, MAX_BATCH_TASKS, Portions, Reason, Resources, Source, StatusRun, TaskRange, TaskState, TaskStatus,
+    Update, Usage, Usages,
 };
 
 use super::error::At;
 use super::field::{capped, decoded, explanation, list, micros, parsed};
 use super::task::range_to_wire;
-use super::{ConvertError, Decode, Problem, resources};
+use super::{ConvertError, Decode, Problem, portions, resources};
 use crate::unknown::note_enum_value;
 use crate::v1 as wire;
 
@@ -305,6 +305,7 @@ impl From<&BatchReport> for wire::BatchReport {
             shape: resources::to_wire(&report.shape),
             module: report.module.to_string(),
             revocable: report.revocable,
+            origins: portions::to_wire(&report.origins),
             runs: report.runs.iter().map(wire::StatusRun::from).collect(),
         }
     }
@@ -332,6 +333,7 @@ impl Decode<wire::BatchReport> for BatchReport {
             shape: Resources::decode(wire.shape, &at.field("shape"))?,
             module: parsed(&wire.module, &at.field("module"))?,
             revocable: wire.revocable,
+            origins: Portions::decode(wire.origins, &at.field("origins"))?,
             runs,
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_model::{
     Amount, Digest, DirectoryGrant, Executed, InputFile, Launch, Limits, Metering, NetworkGrants, Resources,
-    ServiceSpec, TaskKind, TaskRange, TaskSpec,
+    ServiceSpec, TaskKind, TaskRange, TaskSpec, VolumeMount,
 };
 
 use super::error::At;
@@ -42,6 +42,7 @@ impl From<&TaskSpec> for wire::TaskSpec {
             env: pairs_to_wire(&spec.env),
             files: spec.files.iter().map(file).collect(),
             directories: spec.directories.iter().map(directory).collect(),
+            volumes: spec.volumes.iter().map(wire::VolumeMount::from).collect(),
             resources: resources::to_wire(&spec.resources),
             limits: Some(wire::Limits { fuel, deadline_micros, output_bytes, cpus_milli }),
             seed: spec.seed,
@@ -90,6 +91,7 @@ impl Decode<wire::TaskSpec> for TaskSpec {
             env: pairs(wire.env, MAX_TASK_ENTRIES, MAX_TO_MASTER_BYTES, &at.field("env"))?,
             files: list(wire.files, MAX_TASK_ENTRIES, &at.field("files"))?,
             directories: list(wire.directories, MAX_TASK_ENTRIES, &at.field("directories"))?,
+            volumes: list(wire.volumes, MAX_TASK_ENTRIES, &at.field("volumes"))?,
             resources: Resources::decode(wire.resources, &at.field("resources"))?,
             limits: Limits {
                 fuel: limits.fuel,
@@ -104,6 +106,20 @@ impl Decode<wire::TaskSpec> for TaskSpec {
             service: wire.service.map(|service| ServiceSpec::decode(service, &at.field("service"))).transpose()?,
             revocable: wire.revocable,
         })
+    }
+}
+
+impl From<&VolumeMount> for wire::VolumeMount {
+    fn from(mount: &VolumeMount) -> wire::VolumeMount {
+        let VolumeMount { id, path, read_only } = mount;
+        wire::VolumeMount { volume_id: id.to_string(), path: path.to_string(), read_only: *read_only }
+    }
+}
+
+impl Decode<wire::VolumeMount> for VolumeMount {
+    fn decode(wire: wire::VolumeMount, at: &At<'_>) -> Result<VolumeMount, ConvertError> {
+        let id = parsed(&wire.volume_id, &at.field("volume_id"))?;
+        Ok(VolumeMount { id, path: wire.path.into(), read_only: wire.read_only })
     }
 }
 

@@ -17,7 +17,7 @@ fn refused_launch(change: impl FnOnce(&mut v1::Launch)) -> String {
     let mut launch = v1::Launch::from(&samples::launches()[1]);
     change(&mut launch);
     let good = v1::Launch::from(&samples::launches()[0]);
-    let accept = v1::Accept { offer_ids: vec![], launches: vec![good, launch], refuse_micros: None };
+    let accept = v1::Accept { offer_ids: vec![], launches: vec![good, launch], ..Default::default() };
     refused(WireCall::Accept(accept))
 }
 

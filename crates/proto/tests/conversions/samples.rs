@@ -32,6 +32,10 @@ pub(crate) fn resources() -> Resources {
         .unwrap()
 }
 
+pub(crate) fn portions() -> Portions {
+    "cpus:1;ports:[5-9];cpus(eng>eng/a,rack=a):2;disk(eng,static)#data:1GiB".parse().unwrap()
+}
+
 pub(crate) fn spec() -> TaskSpec {
     TaskSpec {
         kind: TaskKind::Command,
@@ -41,6 +45,7 @@ pub(crate) fn spec() -> TaskSpec {
         env: pairs(&[("HOME", "/"), ("EMPTY", "")]),
         files: vec![InputFile { digest: Digest([1; 32]), path: "in/data.txt".into() }],
         directories: vec![DirectoryGrant { host: "/srv/data".into(), guest: "data".into(), writable: true }],
+        volumes: vec![VolumeMount { id: "data".parse().unwrap(), path: "db".into(), read_only: true }],
         resources: resources(),
         limits: Limits {
             fuel: Some(u64::MAX),
@@ -162,6 +167,7 @@ pub(crate) fn report() -> BatchReport {
         shape: resources(),
         module: Digest([9; 32]),
         revocable: true,
+        origins: portions(),
         runs: vec![run(10, TaskState::Finished), run(4, TaskState::Running), run(86, TaskState::Staging)],
     }
 }
@@ -173,7 +179,8 @@ pub(crate) fn offer() -> Offer {
         role: "eng".parse().unwrap(),
         agent: agent(),
         hostname: "holm-1".into(),
-        resources: resources(),
+        resources: portions().total(),
+        portions: portions(),
         attributes: pairs(&[("rack", "a"), ("arch", "x86_64")]),
         demand: Some("big".parse().unwrap()),
         gang: Some(GangId::new(Epoch(3), 4)),
@@ -184,6 +191,7 @@ pub(crate) fn agent_info() -> AgentInfo {
     AgentInfo {
         hostname: "holm-1".into(),
         resources: resources(),
+        reserved: "cpus(eng,static):1;disk(ops,rack=a,static):1MiB".parse().unwrap(),
         attributes: pairs(&[("rack", "a")]),
         capabilities: ["trim".into()].into(),
         version: "0.1.0".into(),
@@ -268,6 +276,15 @@ pub(crate) fn calls() -> Vec<Call> {
             refusal: Refusal::new(Duration::from_secs(7)),
         },
         Call::Accept { offers: vec![], launches: vec![], refusal: Refusal::default() },
+        Call::Operate {
+            offers: vec![offer_id(1)],
+            operations: vec![Requested {
+                id: "make".parse().unwrap(),
+                operation: Operation::DestroyVolume { id: "data".parse().unwrap(), role: "eng".parse().unwrap() },
+            }],
+            launches: vec![],
+            refusal: Refusal::default(),
+        },
         Call::LaunchGroup { offers: vec![offer_id(1)], launches: launches(), refusal: Refusal::NONE },
         Call::Decline { offers: vec![offer_id(3)], refusal: Refusal::NONE },
         Call::Suppress { roles: roles() },
@@ -329,6 +346,13 @@ pub(crate) fn events() -> Vec<SchedulerEvent> {
         updates(Source::Agent),
         updates(Source::Master),
         SchedulerEvent::AgentLost { agent: agent(), message: "silent".into() },
+        SchedulerEvent::Operations {
+            agent: agent(),
+            statuses: vec![
+                OperationStatus { id: "a".parse().unwrap(), refusal: None },
+                OperationStatus { id: "b".parse().unwrap(), refusal: Some("no".into()) },
+            ],
+        },
         SchedulerEvent::RunnerLost { agent: agent(), runner: RunnerId(4), message: "signal 9".into() },
         SchedulerEvent::Message { agent: agent(), task: "build".parse().unwrap(), data: [7][..].into() },
         SchedulerEvent::Error { message: "no".into(), fatal: true },
@@ -366,11 +390,24 @@ pub(crate) fn to_agent() -> Vec<ToAgent> {
             silence: Duration::from_secs(15),
         },
         ToAgent::Refused { message: "another cluster".into() },
-        ToAgent::Launch { sequence: 1, framework: framework(), role: "eng".parse().unwrap(), launch },
+        ToAgent::Launch {
+            sequence: 1,
+            framework: framework(),
+            role: "eng".parse().unwrap(),
+            origins: portions(),
+            launch,
+        },
+        ToAgent::Volumes(vec![Volume {
+            serial: 7,
+            id: "data".parse().unwrap(),
+            role: "eng".parse().unwrap(),
+            bytes: 1 << 30,
+        }]),
         ToAgent::LaunchGroup {
             sequence: 2,
             framework: framework(),
             role: "eng".parse().unwrap(),
+            origins: vec![portions(), Portions::EMPTY],
             launches: launches(),
         },
         ToAgent::Kill { framework: framework(), task: "a/1".parse().unwrap(), grace: Some(Duration::from_secs(1)) },
@@ -398,6 +435,7 @@ pub(crate) fn to_runner() -> Vec<ToRunner> {
         inputs: Some("/in".into()),
         scratch: None,
         directories: vec![directory],
+        volumes: vec![PreparedVolume { path: "/v/1".into(), guest: "db".into(), writable: true, bytes: 1 << 30 }],
         network: PreparedNetwork {
             allowed: grants().outbound,
             cluster: vec!["127.0.0.1:5050".parse().unwrap(), "[2001:db8::5]:5050".parse().unwrap()],

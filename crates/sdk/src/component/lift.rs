@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Amount, Epoch, FrameworkId, InverseOffer, InverseReason, Offer, Quantity, Ranges, Reason, ResourceName, Resources,
-    RunnerId, TaskRange, TaskSpan, TaskState, TaskStatus, Usage, Usages,
+    Amount, Epoch, FrameworkId, InverseOffer, InverseReason, Offer, Portions, Quantity, Ranges, Reason, ResourceName, Resources, RunnerId, TaskRange, TaskSpan, TaskState, TaskStatus, Usage, Usages,
 };
 
 use super::wit;
@@ -86,6 +85,7 @@ fn offer(offer: wit::Offer) -> Result<Offer, String> {
         role: parse(&offer.role)?,
         agent: parse(&offer.agent)?,
         hostname: offer.hostname.into(),
+        portions: Portions::unreserved(resources(offer.resources.clone())?),
         resources: resources(offer.resources)?,
         attributes: offer.attributes.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
         demand: offer.demand.as_deref().map(parse).transpose()?,

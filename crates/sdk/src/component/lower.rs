@@ -61,7 +61,8 @@ pub(super) fn call(intent: Intent) -> Option<wit::Call> {
         }),
         Intent::Call(Call::DeclineInverse { offers }) => wit::Call::DeclineInverse(texts(&offers)),
         Intent::Call(Call::Teardown) => wit::Call::Finish(wit::Finish { code: 0, report: Vec::new() }),
-        Intent::Call(Call::Acknowledge { .. }) | Intent::Refuse { .. } => return None,
+        // The world has no word for operations yet.
+        Intent::Call(Call::Operate { .. } | Call::Acknowledge { .. }) | Intent::Refuse { .. } => return None,
         Intent::SetTimer { token, after } => wit::Call::SetTimer(wit::Timer { token, after: micros(after) }),
         Intent::Finish { code, report } => wit::Call::Finish(wit::Finish { code, report }),
         Intent::Abort { message } => wit::Call::Abort(message),

@@ -35,6 +35,7 @@ fn offer(number: u64, agent_number: u64) -> Offer {
         agent: agent(agent_number),
         hostname: "host".into(),
         resources: "cpus:4;mem:1GiB".parse().unwrap(),
+        portions: holm_model::Portions::unreserved("cpus:4;mem:1GiB".parse().unwrap()),
         attributes: BTreeMap::new(),
         demand: None,
         gang: None,
@@ -353,6 +354,7 @@ fn report(launch: &Launch, slots: u32, states: &[TaskState]) -> BatchReport {
         shape: launch.spec.resources.clone(),
         module: Digest::default(),
         revocable: false,
+        origins: holm_model::Portions::EMPTY,
         runs: states.iter().map(|state| StatusRun { count: 1, status: TaskStatus::of(*state) }).collect(),
     }
 }

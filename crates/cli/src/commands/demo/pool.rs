@@ -151,6 +151,7 @@ mod tests {
             agent: AgentId::new(Epoch(1), 1),
             hostname: "host".into(),
             resources: resources.parse().unwrap(),
+            portions: holm_model::Portions::unreserved(resources.parse().unwrap()),
             attributes: BTreeMap::new(),
             demand: None,
             gang: None,

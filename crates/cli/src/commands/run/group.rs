@@ -155,7 +155,7 @@ impl GroupScheduler {
         if self.launches.is_empty() {
             return calls.decline([offer.id], None);
         }
-        if !offer.resources.contains(&self.needed) {
+        if !offer.usable().contains(&self.needed) {
             if !std::mem::replace(&mut self.told, true) {
                 let (needed, offered) = (&self.needed, &offer.resources);
                 self.say(format!("the group needs {needed} on one agent; {} offers {offered}", offer.hostname));

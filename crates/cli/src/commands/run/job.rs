@@ -62,6 +62,7 @@ impl Draft {
             env: environment(&args.env)?,
             files: files.collect(),
             directories: directories(args)?,
+            volumes: args.volume.iter().map(|volume| volume.0.clone()).collect(),
             resources: resources(args)?,
             limits: Limits {
                 fuel: args.fuel,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_model::{
     AgentId, BatchId, FrameworkId, FrameworkInfo, Launch, ListenOn, Offer, OfferId, Quantity, Ranges, Reason, Refusal,
-    ResourceName, Resources, Role, TaskId, TaskRange, TaskSpec, TaskState,
+    ResourceName, Resources, Role, TaskId, TaskRange, TaskSpec, TaskState, VolumeId, VolumeMount,
 };
 use holm_sdk::{Calls, Event, GiveBack, Scheduler, TaskUpdate};
 use tokio::sync::mpsc;
@@ -93,6 +93,8 @@ pub(super) struct RunScheduler {
     never_launched: u32,
     over: bool,
     largest_offer: Option<Resources>,
+    /// A volume that an offer did not have.
+    missing_volume: Option<VolumeId>,
     ticking: bool,
     /// Whether something happened since the last tick.
     active: bool,
@@ -130,6 +132,7 @@ impl RunScheduler {
             never_launched: 0,
             over: false,
             largest_offer: None,
+            missing_volume: None,
             ticking: false,
             active: false,
             hush: 0,
@@ -151,9 +154,15 @@ impl RunScheduler {
     fn offers(&mut self, offers: Vec<Offer>, calls: &mut Calls) {
         let mut by_agent: BTreeMap<AgentId, (Vec<OfferId>, Resources, Arc<str>)> = BTreeMap::new();
         for offer in offers {
+            let has = |mount: &VolumeMount| offer.portions.volume(&mount.id, &offer.role).is_some();
+            if let Some(absent) = self.job.spec.volumes.iter().find(|mount| !has(mount)) {
+                self.missing_volume.get_or_insert_with(|| absent.id.clone());
+                calls.decline([offer.id], None);
+                continue;
+            }
             let (ids, resources, hostname) = by_agent.entry(offer.agent).or_default();
             *hostname = offer.hostname;
-            match resources.plus(&offer.resources) {
+            match resources.plus(&offer.usable()) {
                 Ok(sum) => {
                     ids.push(offer.id);
                     *resources = sum;
@@ -179,6 +188,9 @@ impl RunScheduler {
         }
         let mut free = free_ports(resources);
         let mut slots = resources.count_fitting(&self.job.spec.resources, self.pending.count());
+        if !self.job.spec.volumes.is_empty() {
+            slots = slots.min(1);
+        }
         if self.job.free_port {
             slots = slots.min(u32::try_from(free.len()).unwrap_or(u32::MAX));
         }
@@ -375,6 +387,9 @@ impl RunScheduler {
         }
         (self.pending.count() > 0).then(|| {
             let asked = brief(&self.job.spec.resources);
+            if let Some(volume) = &self.missing_volume {
+                return format!("waiting for {asked} with volume {volume}, which no offer has had so far");
+            }
             let largest = self.largest_offer.as_ref().map_or_else(|| "nothing".to_owned(), brief);
             format!("waiting for {asked}; what was offered so far: {largest}")
         })
@@ -435,7 +450,7 @@ impl Scheduler for RunScheduler {
                 Event::InverseOffers(requests) => requests.iter().for_each(|request| self.asked_back(request)),
                 Event::InverseRescinded(_) => {}
                 // No offer is held, and the end of a runner shows in its tasks.
-                Event::Rescinded(_) | Event::RunnerLost { .. } => {}
+                Event::Rescinded(_) | Event::RunnerLost { .. } | Event::Operations { .. } => {}
                 Event::Message { .. } | Event::Input(_) => {}
             }
         }

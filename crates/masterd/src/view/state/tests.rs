@@ -90,6 +90,7 @@ fn report(id: &str, count: u32, slots: u32) -> BatchReport {
         slots,
         shape: resources("cpus:1;mem:1GiB"),
         module: Digest::default(),
+        origins: holm_model::Portions::EMPTY,
         revocable: false,
         runs: vec![StatusRun { count, status: TaskStatus::of(TaskState::Staging) }],
     }
@@ -200,6 +201,7 @@ fn what_an_agent_holds_is_what_is_neither_free_nor_offered() {
         agent: AGENT,
         hostname: "h".into(),
         resources: resources("cpus:1;ports:[1-9]"),
+        portions: holm_model::Portions::unreserved(resources("cpus:1;ports:[1-9]")),
         attributes: BTreeMap::new(),
         demand: None,
         gang: None,

@@ -48,6 +48,7 @@ impl Bench {
             agent: AgentId::new(Epoch(1), 1),
             hostname: "host".into(),
             resources: resources.parse().unwrap(),
+            portions: holm_model::Portions::unreserved(resources.parse().unwrap()),
             attributes: Map::new(),
             demand: None,
             gang: None,
