@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, InverseOffer, InverseOfferId, Launch, Offer, OfferId, OperationStatus, Portions, Refusal, Requested, Resources, Role, RoleOptions, RunnerId, Secret, Source, TaskId, TaskRange, TaskSpan, TaskStatus, Update,
+    AgentId, BatchId, Demand, Digest, Epoch, FrameworkId, FrameworkInfo, Incarnation, InverseOffer, InverseOfferId,
+    Launch, Offer, OfferId, OperationStatus, Portions, Refusal, Requested, Resources, Role, RoleOptions, RunnerId,
+    Secret, Source, TaskId, TaskRange, TaskSpan, TaskStatus, Update,
 };
 
 /// Most operations of one ACCEPT.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentId, Call, Demand, InverseOfferId, Launch, OfferId, Refusal, Requested, Role, RoleOptions, TaskId, TaskSpan};
+use holm_model::{
+    AgentId, Call, Demand, InverseOfferId, Launch, OfferId, Refusal, Requested, Role, RoleOptions, TaskId, TaskSpan,
+};
 
 /// One thing that a scheduler wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

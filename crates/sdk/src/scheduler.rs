@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_model::{AgentId, Epoch, FrameworkId, FrameworkInfo, InverseOfferId, Offer, OfferId, OperationStatus, Role, RunnerId, TaskId};
+use holm_model::{
+    AgentId, Epoch, FrameworkId, FrameworkInfo, InverseOfferId, Offer, OfferId, OperationStatus, Role, RunnerId, TaskId,
+};
 use holm_session::{GiveBack, Notice, TaskUpdate};
 
 use crate::Calls;

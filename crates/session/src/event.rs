@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, BatchId, Call, Epoch, FrameworkId, InverseOffer, InverseOfferId, Offer, OfferId, OperationStatus, RunnerId, SchedulerEvent, Secret, Subscribe, TaskId, TaskRange, TaskSpan, TaskStatus, Usage, Usages,
+    AgentId, BatchId, Call, Epoch, FrameworkId, InverseOffer, InverseOfferId, Offer, OfferId, OperationStatus,
+    RunnerId, SchedulerEvent, Secret, Subscribe, TaskId, TaskRange, TaskSpan, TaskStatus, Usage, Usages,
 };
 
 /// What makes a framework itself: with it, and only with it, the framework can come back and find its tasks.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_model::{
-    Amount, Epoch, FrameworkId, InverseOffer, InverseReason, Offer, Portions, Quantity, Ranges, Reason, ResourceName, Resources, RunnerId, TaskRange, TaskSpan, TaskState, TaskStatus, Usage, Usages,
+    Amount, Epoch, FrameworkId, InverseOffer, InverseReason, Offer, Portions, Quantity, Ranges, Reason, ResourceName,
+    Resources, RunnerId, TaskRange, TaskSpan, TaskState, TaskStatus, Usage, Usages,
 };
 
 use super::wit;
