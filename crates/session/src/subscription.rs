@@ -362,9 +362,9 @@ impl Subscription {
     fn operate(&mut self, offers: Vec<OfferId>, operations: Vec<Requested>, launches: Vec<Launch>, refusal: Refusal) {
         let launches: Vec<Launch> = launches.into_iter().filter(|launch| self.check(launch)).collect();
         match self.agent_of(&offers) {
-            Ok(agent) => {
+            Ok((agent, role)) => {
                 self.offers.retain(|offer, _| !offers.contains(offer));
-                let launches = self.write_down(launches, agent);
+                let launches = self.write_down(launches, agent, &role);
                 self.send(Call::Operate { offers, operations, launches, refusal });
             }
             Err(message) => {
