@@ -85,7 +85,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         () = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
     };
     let shown = tokio::select! {
-        shown = timeout(LIMIT, show(&args, &cluster, agents, documents.found)) => {
+        shown = timeout(LIMIT, show(&args, &cluster, agents.iter().map(holm_model::Portions::total).collect(), documents.found)) => {
             shown.unwrap_or_else(|_| Err(anyhow::anyhow!("the demo did not end within {} s, its limit", LIMIT.as_secs())))
         }
         () = signals.next() => {

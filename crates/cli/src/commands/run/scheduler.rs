@@ -161,7 +161,7 @@ impl RunScheduler {
                 continue;
             }
             let (ids, resources, hostname) = by_agent.entry(offer.agent).or_default();
-            *hostname = offer.hostname;
+            *hostname = offer.hostname.clone();
             match resources.plus(&offer.usable()) {
                 Ok(sum) => {
                     ids.push(offer.id);
