@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use holm_model::{
     AgentCondition, BootId, Capabilities, Epoch, FrameworkId, Incarnation, MAX_GROUP_LAUNCHES, Portions, Registration,
-    Resources,
-    RunnerId, Secret, ToAgent, ToMaster,
+    Resources, RunnerId, Secret, ToAgent, ToMaster,
 };
 
 use super::error::At;
