@@ -17,6 +17,8 @@ use tokio::process::{Child, Command};
 
 /// Native code used within this time is not evicted: a runner may be about to load it.
 const EVICTION_AGE: Duration = Duration::from_secs(60);
+/// A use is noted when the last one that was is this old: not for each of thousands of launches.
+const NOTED_AGE: Duration = Duration::from_secs(10);
 /// Most bytes read of what a worker says on each of its outputs; one that says more waits until its time is up.
 const MAX_SAID_BYTES: u64 = 64 << 10;
 
@@ -80,9 +82,13 @@ impl NativeCache {
     /// The native code of a module, if it is here.
     pub(crate) fn find(&self, module: &Digest) -> Option<PathBuf> {
         let kinds = [ModuleKind::Core, ModuleKind::Component, ModuleKind::Executor];
-        let path = kinds.into_iter().map(|kind| self.path(module, kind)).find(|path| path.exists())?;
-        // A use that could not be noted makes it older than it is, no more.
-        let _ = std::fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        let facts = |path: PathBuf| std::fs::metadata(&path).ok().map(|facts| (path, facts));
+        let (path, facts) = kinds.into_iter().find_map(|kind| facts(self.path(module, kind)))?;
+        let noted = facts.modified().ok().and_then(|noted| noted.elapsed().ok());
+        if noted.is_none_or(|age| age > NOTED_AGE) {
+            // A use that could not be noted makes it older than it is, no more.
+            let _ = std::fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        }
         Some(path)
     }
 

@@ -338,6 +338,11 @@ impl Shared {
         }
     }
 
+    /// Whether it is time to look at what the other processes use.
+    fn looks(&self, now: u64) -> bool {
+        self.seat.is_some() && now >= self.next_look.load(Ordering::Relaxed)
+    }
+
     /// Looks, when it is time, at what the other processes use, and says what this one does.
     fn balance(&self, now: u64) {
         let Some(seat) = &self.seat else { return };

@@ -1,16 +1,20 @@
 //! The core of a runner with its guests, in one place for all threads of the process.
 //!
 //! The end of a small task is worth some ten microseconds; handing it to another thread and waiting for the next task to
-//! come back costs as much. So the thread on which a task ended tells the core itself and puts the next task of the slot on
-//! the queue. The shell's own thread only hears that there is something to say to the agent.
+//! come back costs as much. So the thread on which a task ended tells the core itself, puts the next task of the slot on the
+//! queue, and tells the agent. One thread at a time does that last part, for the others too; none waits for it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use holm_agent::{Runner, RunnerEffect, RunnerEvent};
 use holm_model::FromRunner;
 use tokio::sync::Notify;
 
 use super::MESSAGES;
+use super::mouth::{Mouth, Unheard};
+use super::output::SharedLog;
 use super::tasks::Tasks;
 use crate::machine::boot_clock;
 
@@ -19,8 +23,28 @@ pub(super) struct Shared {
     // A lock, and shared, because every worker thread ends tasks and starts others. It is held for microseconds, and never
     // over a file, a socket or a wait, except that the first task of a launch loads its program.
     hub: Mutex<Hub>,
-    /// There is something to say to the agent, or the process is to exit.
+    /// Taken before the hub's lock, never after it.
+    speaker: Mutex<Speaker>,
+    /// Somebody has something to say.
+    unsaid: AtomicBool,
+    /// The shell is to look at something.
     news: Notify,
+    /// Locked to be set or taken.
+    end: Mutex<Option<End>>,
+}
+
+/// Who says what the core wants to say, in order.
+struct Speaker {
+    log: SharedLog,
+    mouth: Option<Mouth>,
+}
+
+/// Why the process is to end.
+pub(super) enum End {
+    /// The core says so.
+    Told(Arc<str>),
+    /// Its log cannot be written any more.
+    Log(io::Error),
 }
 
 /// The core, what carries out its decisions about tasks, and what it wants to say.
@@ -32,7 +56,7 @@ pub(super) struct Hub {
     exit: Option<Arc<str>>,
 }
 
-/// What the shell is to do.
+/// What is to be said and done.
 pub(super) struct Orders {
     /// For the agent, in order; what the log holds so far must be readable before.
     pub(super) outgoing: Vec<FromRunner>,
@@ -42,11 +66,13 @@ pub(super) struct Orders {
 
 impl Shared {
     pub(super) fn new(core: Runner, tasks: Tasks) -> Arc<Shared> {
+        let speaker = Mutex::new(Speaker { log: tasks.log.clone(), mouth: None });
         let hub = Hub { core, tasks, outgoing: Vec::new(), exit: None };
         Arc::new_cyclic(|shared| {
             let mut hub = hub;
             hub.tasks.heard_by(shared.clone());
-            Shared { hub: Mutex::new(hub), news: Notify::new() }
+            let (unsaid, news, end) = (AtomicBool::new(false), Notify::new(), Mutex::new(None));
+            Shared { hub: Mutex::new(hub), speaker, unsaid, news, end }
         })
     }
 
@@ -55,26 +81,100 @@ impl Shared {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there may be orders.
+    /// Waits until the shell is to look.
     pub(super) async fn news(&self) {
         self.news.notified().await;
     }
 
-    /// A guest has something to say, on the thread that polls it.
+    /// A guest has something to say, on the thread that polls it. Any guest can do so as often as it likes, so the shell
+    /// gathers it.
     pub(super) fn hear(&self, event: RunnerEvent) {
-        self.hear_all(vec![event]);
+        if self.take_in(vec![event]) {
+            self.news.notify_one();
+        }
     }
 
-    /// An executor has something to say of its tasks: what that frees is filled once for all of it.
+    /// Tasks have ended, or an executor has something to say of its own: what that frees is filled once for all of it, and the
+    /// agent is told at once.
     pub(super) fn hear_all(&self, events: Vec<RunnerEvent>) {
+        if self.take_in(events) {
+            self.say();
+        }
+    }
+
+    /// Whether there is anything to say then.
+    fn take_in(&self, events: Vec<RunnerEvent>) -> bool {
         let mut hub = self.lock();
         events.into_iter().for_each(|event| hub.hear_guest(event));
         hub.settle();
-        let news = hub.has_news();
-        drop(hub);
-        if news {
-            self.news.notify_one();
+        hub.has_news()
+    }
+
+    /// Says what there is to say. While another thread is at it, that one does so.
+    pub(super) fn say(&self) {
+        self.unsaid.store(true, Ordering::SeqCst);
+        while self.unsaid.load(Ordering::SeqCst) {
+            let mut speaker = match self.speaker.try_lock() {
+                Ok(speaker) => speaker,
+                Err(TryLockError::Poisoned(speaker)) => speaker.into_inner(),
+                // Whoever has it looks again after letting go of it.
+                Err(TryLockError::WouldBlock) => return,
+            };
+            while self.unsaid.swap(false, Ordering::SeqCst) {
+                let orders = self.lock().orders();
+                match speaker.obey(orders) {
+                    Ok(None) => {}
+                    Ok(Some(end)) => {
+                        // The ends of the tasks that die with the process are not said.
+                        speaker.mouth = None;
+                        self.end().get_or_insert(end);
+                        self.news.notify_one();
+                    }
+                    Err(Unheard) => {
+                        speaker.mouth = None;
+                        self.lock().handle(RunnerEvent::AgentDisconnected);
+                        self.news.notify_one();
+                    }
+                }
+            }
         }
+    }
+
+    /// An agent has come, or the one that was here has gone. [`Shared::say`] is to be called then.
+    pub(super) fn agent_is(&self, mouth: Option<Mouth>) {
+        let event = if mouth.is_some() { RunnerEvent::AgentConnected } else { RunnerEvent::AgentDisconnected };
+        let mut speaker = self.speaker.lock().unwrap_or_else(PoisonError::into_inner);
+        speaker.mouth = mouth;
+        let mut hub = self.lock();
+        // What was meant for an earlier connection is not for this one.
+        hub.outgoing.clear();
+        hub.handle(event);
+    }
+
+    fn end(&self) -> MutexGuard<'_, Option<End>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the process is to end.
+    pub(super) fn take_end(&self) -> Option<End> {
+        self.end().take()
+    }
+}
+
+impl Speaker {
+    /// Says and does what has come together.
+    fn obey(&mut self, orders: Orders) -> Result<Option<End>, Unheard> {
+        let Orders { outgoing, exit } = orders;
+        if !outgoing.is_empty() {
+            // What a task wrote is readable before anybody is told that it has ended.
+            if let Err(error) = self.log.lock().flush() {
+                return Ok(Some(End::Log(error)));
+            }
+            if let Some(mouth) = &mut self.mouth {
+                mouth.say(outgoing)?;
+            }
+        }
+        Ok(exit.map(End::Told))
     }
 }
 
@@ -130,11 +230,6 @@ impl Hub {
 
     fn has_news(&self) -> bool {
         !self.outgoing.is_empty() || self.exit.is_some() || self.core.wants_to_report()
-    }
-
-    /// A new connection: what was meant for an earlier one is not for it.
-    pub(super) fn forget_outgoing(&mut self) {
-        self.outgoing.clear();
     }
 
     /// Takes what is to be said and done; the reports of all ends so far are among it.

@@ -1,12 +1,13 @@
 //! The runner process: runs the Wasm tasks of one framework on one agent, and outlives its agent.
 //!
 //! The shell of [`holm_agent::Runner`]: it listens on a unix socket in its directory and hands the agent's messages to the
-//! core; the run queue's threads hand it the ends of tasks and refill the slots themselves (`hub.rs`). What the core wants
-//! to say goes out from here, after the output of the tasks that it is about.
+//! core; the run queue's threads hand it the ends of tasks, refill the slots and tell the agent themselves (`hub.rs`,
+//! `mouth.rs`), after the output of the tasks that it is about has been written.
 
 mod executed;
 mod footing;
 mod hub;
+mod mouth;
 mod network;
 mod output;
 mod socket;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_agent::{Runner, RunnerEvent, RunnerOptions};
-use holm_model::{FromRunner, RunnerId, ToRunner, WorkId};
+use holm_model::{RunnerId, ToRunner, WorkId};
 use holm_runtime::{
     Allocation, ConfineError, Confinement, Engine, EngineError, EngineKind, Queue, QueueOptions, io_runtime,
     slot_ceiling,
@@ -28,16 +29,13 @@ use tokio::sync::mpsc;
 use crate::log::LogWriter;
 use crate::machine::boot_clock;
 use footing::Footing;
-use hub::Shared;
+use hub::{End, Shared};
 use output::SharedLog;
 use socket::{Agent, Listener};
 use tasks::{Guests, Ledgers, SandboxError, Tasks};
 
 /// Messages from the agent that wait to be handled; beyond, the socket is not read.
 const INBOX: usize = 64;
-/// Messages to the agent that wait to be written; beyond, the socket is closed and the agent connects again. Messages of
-/// guests take at most half of it.
-const OUTBOX: usize = 1024;
 /// Threads for blocking file calls of guests.
 const BLOCKING_THREADS: usize = 16;
 /// Messages of guests to their frameworks that wait to be given to the socket; beyond, they are dropped.
@@ -113,17 +111,24 @@ pub fn run(options: Options) -> Result<(), RunnerError> {
     let dir = options.dir.clone();
     let io = |what| move |source| RunnerError::Io { dir, what, source };
     let runtime = io_runtime(BLOCKING_THREADS).map_err(io("start its threads"))?;
-    let result = runtime.block_on(Shell::start(options, footing, &runtime)?.run());
+    let shell = Shell::start(options, footing, &runtime)?;
+    let shared = shell.shared.clone();
+    // A task of the runtime, not this thread's: a message is then handled on the thread that read it.
+    let ended = runtime.block_on(async { tokio::spawn(shell.serve()).await });
+    // Without the lock: the worker threads need it to end their tasks.
+    let queue = shared.lock().tasks.take_queue();
+    queue.into_iter().for_each(Queue::stop);
     // Blocking file calls of killed guests are not waited for.
     runtime.shutdown_background();
-    result
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 struct Shell {
     shared: Arc<Shared>,
     log: SharedLog,
     happenings: mpsc::Receiver<Happening>,
-    agent: Option<Agent>,
+    /// The connection to the agent, if there is one.
+    connection: Option<u64>,
     dir: PathBuf,
 }
 
@@ -153,18 +158,10 @@ impl Shell {
         runtime.spawn(listener.run());
         let core_options = RunnerOptions { recovery: options.recovery, ..RunnerOptions::new(options.runner) };
         let shared = Shared::new(Runner::new(core_options, boot_clock()), tasks);
-        Ok(Shell { shared, log, happenings, agent: None, dir })
+        Ok(Shell { shared, log, happenings, connection: None, dir })
     }
 
-    async fn run(mut self) -> Result<(), RunnerError> {
-        let result = self.serve().await;
-        // Without the lock: the worker threads need it to end their tasks.
-        let queue = self.shared.lock().tasks.take_queue();
-        queue.into_iter().for_each(Queue::stop);
-        result
-    }
-
-    async fn serve(&mut self) -> Result<(), RunnerError> {
+    async fn serve(mut self) -> Result<(), RunnerError> {
         let mut burst = Vec::new();
         let mut flush = tokio::time::interval(FLUSH);
         flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -178,64 +175,49 @@ impl Shell {
                 () = self.shared.news() => {}
                 () = sleep(wake) => self.shared.lock().handle(RunnerEvent::Wake),
                 // What a guest writes while nothing else happens is passed on too.
-                _tick = flush.tick(), if live => {}
+                _tick = flush.tick(), if live => {
+                    let flushed = self.log.lock().flush();
+                    flushed.map_err(|source| self.log_failed(source))?;
+                }
             }
             for happening in burst.drain(..) {
                 self.take(happening);
             }
-            if let Some(exit) = self.obey()? {
-                tracing::info!(reason = %exit, "runner exits");
-                return Ok(());
+            self.shared.say();
+            match self.shared.take_end() {
+                None => {}
+                Some(End::Told(reason)) => {
+                    tracing::info!(%reason, "runner exits");
+                    return Ok(());
+                }
+                Some(End::Log(source)) => return Err(self.log_failed(source)),
             }
         }
+    }
+
+    fn log_failed(&self, source: io::Error) -> RunnerError {
+        RunnerError::Io { dir: self.dir.clone(), what: "write its log", source }
     }
 
     fn take(&mut self, happening: Happening) {
-        let current = self.agent.as_ref().map(|agent| agent.connection);
-        let mut hub = self.shared.lock();
-        let event = match happening {
-            Happening::Agent(agent) => {
-                self.agent = Some(agent);
-                hub.forget_outgoing();
-                RunnerEvent::AgentConnected
+        match happening {
+            Happening::Agent(Agent { connection, mouth }) => {
+                self.connection = Some(connection);
+                self.shared.agent_is(Some(mouth));
             }
-            Happening::Lost(connection) if current == Some(connection) => {
-                self.agent = None;
-                RunnerEvent::AgentDisconnected
+            Happening::Lost(connection) if self.connection == Some(connection) => {
+                self.connection = None;
+                self.shared.agent_is(None);
             }
-            Happening::Message(connection, message) if current == Some(connection) => RunnerEvent::FromAgent(message),
-            Happening::Lost(_) | Happening::Message(..) => return,
+            Happening::Message(connection, message) if self.connection == Some(connection) => {
+                self.shared.lock().handle(RunnerEvent::FromAgent(message));
+            }
+            Happening::Lost(_) | Happening::Message(..) => {}
             Happening::Sandbox(work, position, result) => {
+                let mut hub = self.shared.lock();
                 hub.tasks.sandbox_ready(work, position, result);
-                return hub.settle();
+                hub.settle();
             }
-        };
-        hub.handle(event);
-    }
-
-    /// Says and does what has come together; the reason to exit, if there is one.
-    fn obey(&mut self) -> Result<Option<Arc<str>>, RunnerError> {
-        let orders = self.shared.lock().orders();
-        // What a task wrote is readable before anybody is told that it has ended.
-        let flushed = self.log.lock().flush();
-        flushed.map_err(|source| RunnerError::Io { dir: self.dir.clone(), what: "write its log", source })?;
-        for message in orders.outgoing {
-            self.send(message);
-        }
-        Ok(orders.exit)
-    }
-
-    fn send(&mut self, message: FromRunner) {
-        let Some(agent) = &self.agent else { return };
-        // A guest that floods its framework must not cost the runner its connection.
-        if matches!(message, FromRunner::Message { .. }) && agent.outbox.capacity() <= OUTBOX / 2 {
-            tracing::debug!(limit = OUTBOX / 2, "a message of a task was dropped: the agent does not keep up");
-            return;
-        }
-        if agent.outbox.try_send(message).is_err() {
-            tracing::warn!(limit = OUTBOX, "the agent does not read; its connection is closed");
-            self.agent = None;
-            self.shared.lock().handle(RunnerEvent::AgentDisconnected);
         }
     }
 }

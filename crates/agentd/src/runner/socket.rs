@@ -4,15 +4,15 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use holm_model::{FromRunner, ToRunner};
-use holm_proto::pages;
+use holm_model::ToRunner;
 use holm_proto::runner::v1 as wire;
 use tokio::net::UnixListener;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::mpsc;
 
-use super::{Happening, OUTBOX};
-use crate::link::{read_messages, short_path, socket_path, write_messages};
+use super::Happening;
+use super::mouth::Mouth;
+use crate::link::{read_messages, short_path, socket_path};
 
 /// Pause after a connection that could not be accepted, for want of descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Agent {
     /// Which connection; later ones have higher numbers.
     pub(super) connection: u64,
-    /// What is to be written to it; dropping it closes the connection.
-    pub(super) outbox: mpsc::Sender<FromRunner>,
+    /// The way to it.
+    pub(super) mouth: Mouth,
 }
 
 /// Accepts agents: the latest one counts.
@@ -60,11 +60,10 @@ impl Listener {
                 }
             };
             let (read, write) = stream.into_split();
-            let (outbox, messages) = mpsc::channel(OUTBOX);
-            if self.happenings.send(Happening::Agent(Agent { connection, outbox })).await.is_err() {
+            let agent = Agent { connection, mouth: Mouth::new(write) };
+            if self.happenings.send(Happening::Agent(agent)).await.is_err() {
                 return;
             }
-            tokio::spawn(write_to(write, messages));
             tokio::spawn(read_from(read, connection, self.happenings.clone()));
         }
     }
@@ -89,10 +88,4 @@ async fn read_from(read: OwnedReadHalf, connection: u64, happenings: mpsc::Sende
     }
     // Nobody listens any more when the process is about to exit.
     let _ = happenings.send(Happening::Lost(connection)).await;
-}
-
-async fn write_to(write: OwnedWriteHalf, messages: mpsc::Receiver<FromRunner>) {
-    if let Err(error) = write_messages(write, messages, pages::from_runner).await {
-        tracing::debug!(%error, "the agent's connection cannot be written");
-    }
 }

@@ -30,6 +30,9 @@ const DEFAULT_OUTPUT_BYTES: u64 = 16 << 20;
 /// What a guest sees as its program name.
 const PROGRAM_NAME: &str = "task";
 
+/// Programs that stay loaded after their last task, those used last: the next task does not wait for them.
+const KEPT_PROGRAMS: usize = 16;
+
 pub(super) type TaskKey = (WorkId, u32);
 
 /// The guests of this process.
@@ -48,13 +51,36 @@ pub(super) struct Tasks {
     paths: OpenPaths,
     /// A directory with nothing in it.
     empty: Arc<OwnedFd>,
-    programs: HashMap<Arc<str>, Program>,
+    programs: Programs,
     pub(super) works: HashMap<WorkId, Arc<Work>>,
     pub(super) live: HashMap<TaskKey, Phase>,
     pub(super) inside: Inside,
     /// Tasks that found the run queue full; they get the places of those that end.
     waiting: VecDeque<TaskKey>,
     unstarted: Vec<RunnerEvent>,
+}
+
+/// Programs that were loaded, the one used last at the end: at most [`KEPT_PROGRAMS`]. Launches hold their own besides.
+#[derive(Default)]
+struct Programs {
+    loaded: VecDeque<(Arc<str>, Program)>,
+}
+
+impl Programs {
+    fn find(&mut self, path: &str) -> Option<Program> {
+        let place = self.loaded.iter().position(|(known, _)| **known == *path)?;
+        let used = self.loaded.remove(place)?;
+        let program = used.1.clone();
+        self.loaded.push_back(used);
+        Some(program)
+    }
+
+    fn keep(&mut self, path: Arc<str>, program: Program) {
+        if self.loaded.len() >= KEPT_PROGRAMS {
+            self.loaded.pop_front();
+        }
+        self.loaded.push_back((path, program));
+    }
 }
 
 /// What runs the guests.
@@ -127,7 +153,7 @@ impl Tasks {
             log,
             paths,
             empty: empty.into(),
-            programs: HashMap::new(),
+            programs: Programs::default(),
             works: HashMap::new(),
             live: HashMap::new(),
             inside: Inside::default(),
@@ -264,9 +290,6 @@ impl Tasks {
         self.log.lock().forget(work);
         self.works.remove(&work);
         self.forget_inside(work);
-        if self.works.is_empty() {
-            self.programs.clear();
-        }
     }
 
     fn work(&mut self, core: &Runner, work: WorkId) -> Result<Arc<Work>, TaskStatus> {
@@ -321,8 +344,8 @@ impl Tasks {
     }
 
     fn program(&mut self, prepared: &Prepared, metering: Metering) -> Result<Program, TaskStatus> {
-        if let Some(program) = self.programs.get(&prepared.program) {
-            return Ok(program.clone());
+        if let Some(program) = self.programs.find(&prepared.program) {
+            return Ok(program);
         }
         let path = self.paths.resolve(Path::new(&*prepared.program));
         let failed = |reason, message: String| TaskStatus::because(TaskState::Failed, reason, message);
@@ -338,7 +361,7 @@ impl Tasks {
         }
         let loaded = Program::load(&engine, &path, kind);
         let program = loaded.map_err(|error| failed(error.reason(), describe(&error)))?;
-        self.programs.insert(prepared.program.clone(), program.clone());
+        self.programs.keep(prepared.program.clone(), program.clone());
         Ok(program)
     }
 
@@ -553,7 +576,10 @@ impl Observer for Ear {
         if let Err(error) = self.log.lock().end(work, position, end.output_dropped) {
             tracing::error!(%error, "the log cannot be written");
         }
-        self.tell(RunnerEvent::Ended { work, position, status: end.into_status(Duration::ZERO, 0) });
+        if let Some(shared) = self.shared.upgrade() {
+            let status = end.into_status(Duration::ZERO, 0);
+            shared.hear_all(vec![RunnerEvent::Ended { work, position, status }]);
+        }
     }
 }
 

@@ -102,13 +102,17 @@ impl Shared {
             if state.stopped && state.live.is_empty() {
                 return None;
             }
+            // Of what the others do only those look who are held back: for a task that has just come it would be in the way.
+            if held && self.looks(meter.now) {
+                drop(state);
+                self.balance(meter.now);
+                state = self.lock();
+                continue;
+            }
             self.tell_idle(&mut state, meter.now);
             let deadline = state.deadline(held);
             state = self.park(state, meter.now, deadline);
             *meter = Meter::start();
-            drop(state);
-            self.balance(meter.now);
-            state = self.lock();
         }
     }
 
