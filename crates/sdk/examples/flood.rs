@@ -1,22 +1,29 @@
 //! Measures a cluster from where a framework sits: tasks per second, and the time of one task. Prints one JSON object per figure.
 //!
-//! `flood MASTER throughput [tasks=N] [slots=N] [batch=N] [form=p1|p2] [pids=NAME:PID,...]`
-//! `flood MASTER latency [count=N] [form=p1|p2] [pids=NAME:PID,...]`
+//! `flood MASTER throughput [tasks=N] [slots=N] [batch=N] [form=p1|p2|executor] [pids=NAME:PID,...]`
+//! `flood MASTER latency [count=N] [form=p1|p2]`
 //!
-//! With `pids`, the CPU time of those processes per task is told too, and of the runners among their children.
+//! The form is that of the tasks: core modules, components, or calls of one warm executor. With `pids`, the CPU time of those
+//! processes per task is told too, and of the runners among their children, and what of that was charged to tasks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holm_sdk::model::{FrameworkInfo, Launch, Offer, OfferId, Refusal, TaskRange, TaskSpec, TaskState};
+use holm_sdk::model::{
+    BatchId, Executed, FrameworkInfo, Launch, Offer, OfferId, Refusal, TaskKind, TaskRange, TaskSpec, TaskState,
+};
 use holm_sdk::{Calls, Client, Driver, Event, Options, Scheduler, framework_info};
 
 /// Tasks that are run before anything is measured: the module is compiled, the runner starts.
 const WARM: u32 = 2_000;
 /// Pause between two single tasks, so that each finds an idle cluster.
 const PAUSE: Duration = Duration::from_millis(3);
+/// What the executor is called.
+const EXECUTOR: &str = "warm";
+/// Tasks that the executor is given at a time, of each launch.
+const EXECUTED: u32 = 256;
 
 type Failure = Box<dyn Error>;
 
@@ -67,7 +74,11 @@ struct Flood {
     tasks: u32,
     batch: u32,
     slots: u32,
+    /// What to launch before anything else, and whether that has been done.
+    executor: Option<(Launch, bool)>,
     meter: Meter,
+    /// CPU time that the measured tasks were charged.
+    charged: Duration,
     held: Vec<Offer>,
     launched: u32,
     ended: u32,
@@ -82,10 +93,18 @@ struct Flood {
 impl Flood {
     /// One launch per free slot: each is renewed when it ends, while the others go on.
     fn fill(&mut self, calls: &mut Calls) {
+        if let Some((executor, launched)) = &mut self.executor {
+            if !*launched && let Some(offer) = self.held.pop() {
+                *launched = true;
+                calls.accept([offer.id], vec![executor.clone()], Refusal::NONE);
+            }
+            return;
+        }
+        let width = if self.template.is_executed() { EXECUTED } else { 1 };
         let (goal, batch) =
             if self.begun.is_some() { (self.tasks, self.batch) } else { (WARM, WARM.div_ceil(self.slots)) };
         for offer in std::mem::take(&mut self.held) {
-            let fit = offer.resources.count_fitting(&self.template.resources, self.slots);
+            let fit = offer.resources.count_fitting(&self.template.resources, self.slots * width) / width;
             let mut launches = Vec::new();
             for slot in 0..fit {
                 // Of different lengths at first, so that they do not all end at the same time.
@@ -97,7 +116,7 @@ impl Flood {
                 self.launches += 1;
                 let id = format!("flood.{}", self.launches).parse().expect("letters, a dot and digits are a name");
                 let tasks = TaskRange::Array { first: self.launched, count };
-                launches.push(Launch { id, tasks, slots: 1, spec: self.template.clone() });
+                launches.push(Launch { id, tasks, slots: width.min(count), spec: self.template.clone() });
                 self.launched += count;
             }
             if launches.is_empty() {
@@ -119,6 +138,14 @@ impl Flood {
             tasks / seconds
         ));
         let mut sum = 0.0;
+        let charged = self.charged.as_secs_f64() * 1e6;
+        let runner = after.get("runner").zip(before.get("runner")).map(|(after, before)| after - before);
+        if let Some(runner) = runner.filter(|_| !self.template.is_executed()) {
+            let (each, ratio) = (charged / tasks, charged / runner);
+            self.rows.push(format!(
+                r#"{{"what":"holm {form} cpu charged to tasks","value":{each},"unit":"us/task","ratio":{ratio}}}"#
+            ));
+        }
         for (name, used) in after {
             let each = (used - before.get(&name).copied().unwrap_or(0.0)) / tasks;
             sum += each;
@@ -140,9 +167,15 @@ impl Scheduler for Flood {
                 Event::Offers(offers) => self.held.extend(offers),
                 Event::Rescinded(ids) => self.held.retain(|offer| !ids.contains(&offer.id)),
                 Event::Updates(updates) => {
-                    for update in updates.iter().filter(|update| update.status.state.is_terminal()) {
+                    let is_executor = |batch: &BatchId| batch.as_str() == EXECUTOR;
+                    if updates.iter().any(|update| is_executor(&update.batch)) {
+                        self.executor = None;
+                    }
+                    let ends = updates.iter().filter(|update| update.status.state.is_terminal());
+                    for update in ends.filter(|update| !is_executor(&update.batch)) {
                         self.updates += 1;
                         self.ended += update.count();
+                        self.charged += update.total().cpu;
                         if update.status.state != TaskState::Finished {
                             self.failed += update.count();
                             eprintln!("{}: {}", update.status.state, update.status.message);
@@ -154,7 +187,7 @@ impl Scheduler for Flood {
             }
         }
         if self.begun.is_none() && self.ended == WARM {
-            (self.launched, self.ended, self.updates) = (0, 0, 0);
+            (self.launched, self.ended, self.updates, self.charged) = (0, 0, 0, Duration::ZERO);
             self.begun = Some((Instant::now(), self.meter.read()));
         }
         self.fill(calls);
@@ -229,12 +262,12 @@ impl Singles {
             let mut times = times.clone();
             times.sort_by(f64::total_cmp);
             let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-            for (what, value) in [("p50", at(50)), ("p99", at(99))] {
+            for (what, value) in [("p10", at(10)), ("p50", at(50)), ("p99", at(99))] {
                 rows.push(format!(r#"{{"what":"holm, {name}: {what}","value":{value},"unit":"ms"}}"#));
             }
         }
         // What the target is about comes first.
-        rows.rotate_left(2);
+        rows.rotate_left(3);
         rows.join("\n")
     }
 }
@@ -259,6 +292,8 @@ impl Scheduler for Singles {
                     for update in updates.iter().filter(|update| update.status.state.is_terminal()) {
                         if update.status.state != TaskState::Finished {
                             eprintln!("{}: {}", update.status.state, update.status.message);
+                            self.done = true;
+                            return calls.finish(1, "");
                         }
                         self.ended(calls);
                     }
@@ -288,11 +323,31 @@ async fn main() -> Result<(), Failure> {
 
     let form = arguments.0.get("form").map_or("p1", String::as_str);
     let hello = holm_test_programs::HELLO;
-    let module = if form == "p2" { hello.p2 } else { hello.p1 };
+    let module = match form {
+        "p1" => hello.p1,
+        "p2" => hello.p2,
+        "executor" => holm_test_programs::WARM_EXECUTOR.path,
+        other => return Err(format!("form {other} is none of p1, p2, executor").into()),
+    };
     let pushed = Client::connect(&masters, None).await?.push_file(module.as_ref(), |_sent, _size| {}).await?;
     let labels = BTreeMap::from([("form".into(), form.into())]);
     let resources = "cpus:1;mem:16MiB".parse()?;
-    let template = Arc::new(TaskSpec { module: pushed.digest, resources, labels, ..TaskSpec::default() });
+    let mut template = TaskSpec { module: pushed.digest, resources, labels, ..TaskSpec::default() };
+    let mut executor = None;
+    if form == "executor" {
+        let inside = Executed { executor: EXECUTOR.parse()?, data: b"ok"[..].into() };
+        let task = TaskSpec {
+            kind: TaskKind::Executed,
+            executed: Some(inside),
+            resources: "cpus:0.001".parse()?,
+            labels: template.labels.clone(),
+            ..TaskSpec::default()
+        };
+        let warm = TaskSpec { kind: TaskKind::Executor, ..std::mem::replace(&mut template, task) };
+        let (id, spec) = (EXECUTOR.parse()?, Arc::new(warm));
+        executor = Some((Launch { id, tasks: TaskRange::Single, slots: 1, spec }, false));
+    }
+    let template = Arc::new(template);
 
     let (driver, _handle) = Driver::new(Options { masters, ..Options::default() })?;
     let outcome = match what.as_str() {
@@ -305,7 +360,9 @@ async fn main() -> Result<(), Failure> {
                 tasks: arguments.number("tasks", 200_000)?,
                 batch: arguments.number("batch", 4096)?,
                 slots: arguments.number("slots", 2)?,
+                executor,
                 meter: Meter(processes.collect::<Result<_, _>>()?),
+                charged: Duration::ZERO,
                 held: Vec::new(),
                 launched: 0,
                 ended: 0,

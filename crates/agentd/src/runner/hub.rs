@@ -7,9 +7,10 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use holm_agent::{Runner, RunnerEffect, RunnerEvent};
-use holm_model::FromRunner;
+use holm_model::{FromRunner, Time};
 use tokio::sync::Notify;
 
 use super::MESSAGES;
@@ -17,6 +18,10 @@ use super::mouth::{Mouth, Unheard};
 use super::output::SharedLog;
 use super::tasks::Tasks;
 use crate::machine::boot_clock;
+
+/// While tasks run, what ends within this time of a report shares the next: a report costs its runner, agent, master and
+/// framework as much as several small tasks. The end of a single one does not wait.
+pub(super) const PACE: Duration = Duration::from_millis(1);
 
 /// What the threads share.
 pub(super) struct Shared {
@@ -54,6 +59,19 @@ pub(super) struct Hub {
     /// Not yet given to the socket. At most [`MESSAGES`] of guests are among them.
     outgoing: Vec<FromRunner>,
     exit: Option<Arc<str>>,
+    /// When reports were last given to the socket.
+    reported: Option<Time>,
+    /// The shell was told that reports wait for their time.
+    put_off: bool,
+}
+
+/// Whether there is something to say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum News {
+    Nothing,
+    Now,
+    /// Reports that wait for their time.
+    Later,
 }
 
 /// What is to be said and done.
@@ -67,7 +85,7 @@ pub(super) struct Orders {
 impl Shared {
     pub(super) fn new(core: Runner, tasks: Tasks) -> Arc<Shared> {
         let speaker = Mutex::new(Speaker { log: tasks.log.clone(), mouth: None });
-        let hub = Hub { core, tasks, outgoing: Vec::new(), exit: None };
+        let hub = Hub { core, tasks, outgoing: Vec::new(), exit: None, reported: None, put_off: false };
         Arc::new_cyclic(|shared| {
             let mut hub = hub;
             hub.tasks.heard_by(shared.clone());
@@ -89,7 +107,7 @@ impl Shared {
     /// A guest has something to say, on the thread that polls it. Any guest can do so as often as it likes, so the shell
     /// gathers it.
     pub(super) fn hear(&self, event: RunnerEvent) {
-        if self.take_in(vec![event]) {
+        if self.take_in(vec![event]) != News::Nothing {
             self.news.notify_one();
         }
     }
@@ -97,17 +115,22 @@ impl Shared {
     /// Tasks have ended, or an executor has something to say of its own: what that frees is filled once for all of it, and the
     /// agent is told at once.
     pub(super) fn hear_all(&self, events: Vec<RunnerEvent>) {
-        if self.take_in(events) {
-            self.say();
+        match self.take_in(events) {
+            News::Nothing => {}
+            News::Now => self.say(),
+            News::Later => self.news.notify_one(),
         }
     }
 
-    /// Whether there is anything to say then.
-    fn take_in(&self, events: Vec<RunnerEvent>) -> bool {
+    fn take_in(&self, events: Vec<RunnerEvent>) -> News {
         let mut hub = self.lock();
         events.into_iter().for_each(|event| hub.hear_guest(event));
         hub.settle();
-        hub.has_news()
+        match hub.news() {
+            // The shell knows already.
+            News::Later if std::mem::replace(&mut hub.put_off, true) => News::Nothing,
+            news => news,
+        }
     }
 
     /// Says what there is to say. While another thread is at it, that one does so.
@@ -228,15 +251,36 @@ impl Hub {
         }
     }
 
-    fn has_news(&self) -> bool {
-        !self.outgoing.is_empty() || self.exit.is_some() || self.core.wants_to_report()
+    fn news(&self) -> News {
+        if !self.outgoing.is_empty() || self.exit.is_some() {
+            News::Now
+        } else if !self.core.wants_to_report() {
+            News::Nothing
+        } else if self.may_report() {
+            News::Now
+        } else {
+            News::Later
+        }
     }
 
-    /// Takes what is to be said and done; the reports of all ends so far are among it.
+    /// Whether reports go out now. When nothing runs any more there is nothing to wait for.
+    fn may_report(&self) -> bool {
+        !self.tasks.are_live() || self.reported.is_none_or(|at| boot_clock().since(at) >= PACE)
+    }
+
+    /// When reports that were put off are to be said.
+    pub(super) fn next_report(&self) -> Option<Time> {
+        self.reported.filter(|_| self.put_off && self.core.wants_to_report()).map(|at| at + PACE)
+    }
+
+    /// Takes what is to be said and done; if it is time for them, the reports of all ends so far are among it.
     pub(super) fn orders(&mut self) -> Orders {
         self.settle();
-        for effect in self.core.drain_effects().collect::<Vec<_>>() {
-            self.perform(effect);
+        if self.core.wants_to_report() && self.may_report() {
+            (self.reported, self.put_off) = (Some(boot_clock()), false);
+            for effect in self.core.drain_effects().collect::<Vec<_>>() {
+                self.perform(effect);
+            }
         }
         Orders { outgoing: std::mem::take(&mut self.outgoing), exit: self.exit.take() }
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_agent::{Runner, RunnerEvent, RunnerOptions};
-use holm_model::{RunnerId, ToRunner, WorkId};
+use holm_model::{RunnerId, Time, ToRunner, WorkId};
 use holm_runtime::{
     Allocation, ConfineError, Confinement, Engine, EngineError, EngineKind, Queue, QueueOptions, io_runtime,
     slot_ceiling,
@@ -166,14 +166,16 @@ impl Shell {
         let mut flush = tokio::time::interval(FLUSH);
         flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let (wake, live) = {
+            let (wake, report, live) = {
                 let hub = self.shared.lock();
-                (hub.core.next_wake().map(|at| at.since(boot_clock())), hub.tasks.are_live())
+                let until = |at: Option<Time>| at.map(|at| at.since(boot_clock()));
+                (until(hub.core.next_wake()), until(hub.next_report()), hub.tasks.are_live())
             };
             tokio::select! {
                 received = self.happenings.recv_many(&mut burst, BURST) => if received == 0 { return Ok(()) },
                 () = self.shared.news() => {}
                 () = sleep(wake) => self.shared.lock().handle(RunnerEvent::Wake),
+                () = sleep(report) => {}
                 // What a guest writes while nothing else happens is passed on too.
                 _tick = flush.tick(), if live => {
                     let flushed = self.log.lock().flush();

@@ -58,7 +58,11 @@ impl Mouth {
             // A guest that floods its framework must not cost the runner its connection.
             let said = waiting + self.buffer.len();
             if matches!(message, FromRunner::Message { .. }) && said > OUTBOX_BYTES / 2 {
-                tracing::debug!(said, limit = OUTBOX_BYTES / 2, "a message of a task was dropped: the agent does not keep up");
+                tracing::debug!(
+                    said,
+                    limit = OUTBOX_BYTES / 2,
+                    "a message of a task was dropped: the agent does not keep up"
+                );
                 continue;
             }
             for page in pages::from_runner(&message) {

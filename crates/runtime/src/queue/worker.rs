@@ -20,6 +20,11 @@ impl Meter {
         Meter { now: clock::now(), cpu: clock::thread_cpu() }
     }
 
+    /// The worker slept. What it did since the last lap, before and after, is charged to whom it polls next.
+    fn slept(&mut self) {
+        self.now = clock::now();
+    }
+
     /// CPU time and time since the last lap, in nanoseconds.
     fn lap(&mut self) -> (u64, u64) {
         let last = std::mem::replace(self, Meter::start());
@@ -112,7 +117,7 @@ impl Shared {
             self.tell_idle(&mut state, meter.now);
             let deadline = state.deadline(held);
             state = self.park(state, meter.now, deadline);
-            *meter = Meter::start();
+            meter.slept();
         }
     }
 
