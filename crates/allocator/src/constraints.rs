@@ -78,6 +78,23 @@ fn compile(pattern: &str) -> Result<Regex, PatternError> {
     })
 }
 
+/// The first condition that an agent does not satisfy. For who asks why: decisions use the table.
+pub fn first_unmet<'a>(
+    constraints: impl IntoIterator<Item = &'a Constraints>,
+    attributes: &Attributes,
+    hostname: &str,
+) -> Option<&'a Constraint> {
+    let unmet = |constraint: &&Constraint| {
+        let value = match &constraint.subject {
+            Subject::Hostname => Some(hostname),
+            Subject::Attribute(name) => attributes.get(name).map(|value| &**value),
+        };
+        // A pattern that cannot be read was refused when it came.
+        Ready::new(constraint).is_ok_and(|ready| !ready.holds(value))
+    };
+    constraints.into_iter().flat_map(Constraints::iter).find(unmet)
+}
+
 /// One condition, ready to be evaluated.
 #[derive(Clone, Debug)]
 struct Ready {

@@ -28,19 +28,27 @@ mod check;
 #[cfg_attr(not(test), allow(dead_code, reason = "the table is for the demands, which follow"))]
 mod constraints;
 mod error;
+mod explain;
 mod filters;
 mod ledger;
 mod options;
+mod quota_check;
 mod report;
 mod run;
 mod scalars;
 mod share;
+mod standing;
 mod tree;
 
 pub use allocator::Allocator;
 pub use check::Violation;
-pub use constraints::{MAX_PATTERN_BYTES, MAX_PATTERNS, PatternError, check_patterns};
+pub use constraints::{MAX_PATTERN_BYTES, MAX_PATTERNS, PatternError, check_patterns, first_unmet};
 pub use error::{AgentError, ChargeError, FrameworkError, ReleaseError};
+pub use explain::{
+    AgentFacts, Bound, Cause, ClassReasons, Exclusion, Explained, MAX_CLASSES, Short, Wish, explain, first_cause,
+};
 pub use options::Options;
+pub use quota_check::{Excess, Gap, MAX_FAULTS_TOLD, Proposal, QuotaError, QuotaFault, QuotaPlan, check_quotas};
 pub use report::{Dominant, FrameworkShare, RoleShare};
 pub use run::Grant;
+pub use standing::{FrameworkStanding, Standing, standings, used_by_role};

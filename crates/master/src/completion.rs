@@ -9,7 +9,7 @@ use crate::frameworks::{Ending, FrameworkState};
 use crate::master::Peer;
 use crate::timers::Timer;
 use crate::writes::Then;
-use crate::{CloseCause, Delta, Effect, Master, RegistryOp};
+use crate::{Answer, CloseCause, Delta, Master, RegistryOp};
 
 /// How long a framework that ends when idle may be away with nothing to run.
 const IDLE_GRACE: Duration = Duration::from_secs(10);
@@ -84,7 +84,7 @@ impl Master {
             self.out.close(session, CloseCause::Ended, &ending.why);
         }
         for request in ending.requests {
-            self.out.push(Effect::Reply { request, result: Ok(()) });
+            self.answer(request, Ok(Answer::Done));
         }
         self.forget_oldest();
     }

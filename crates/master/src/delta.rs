@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holm_allocator::RoleShare;
 use holm_model::{
     AgentCondition, AgentId, AgentInfo, BatchId, BatchReport, FrameworkId, FrameworkInfo, Incarnation, Offer, OfferId,
-    Resources, TaskStatus, Usages,
+    Resources, RoleRecord, TaskStatus, Usages,
 };
 
 /// Where an agent stands, for people and metrics.
@@ -170,6 +170,14 @@ pub enum Delta {
     OfferAdded(Offer),
     /// An offer was used, declined, rescinded or expired.
     OfferRemoved(OfferId),
-    /// The shares of all roles. At most once per [`crate::Options::roles_interval`].
-    RolesChanged(Vec<RoleShare>),
+    /// The shares of all roles, and the scalars of the cluster that count in them. At most once per
+    /// [`crate::Options::roles_interval`].
+    RolesChanged {
+        /// The shares.
+        shares: Vec<RoleShare>,
+        /// What they are shares of.
+        capacity: Resources,
+    },
+    /// The weight and quota of a role are these; default ones are not remembered.
+    RoleSet(RoleRecord),
 }

@@ -1,11 +1,13 @@
 //! What the master asks of the shell. Effects are performed in order; nothing comes back but events.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use holm_model::{FrameworkId, SchedulerEvent, TaskId, ToAgent};
+use holm_allocator::QuotaError;
+use holm_model::{AgentId, DemandId, FrameworkId, MAX_WEIGHT, Role, SchedulerEvent, TaskId, ToAgent, show_weight};
 
 use crate::authorize::Denied;
-use crate::{Delta, RegistryOp, RequestId, SessionId, WriteId};
+use crate::{Delta, Explanation, RegistryOp, RequestId, RolesPlan, SessionId, WriteId};
 
 /// Something to be done outside the core.
 #[derive(Clone, Debug)]
@@ -37,8 +39,8 @@ pub enum Effect {
     Reply {
         /// The request.
         request: RequestId,
-        /// Done, or why not.
-        result: Result<(), OperatorError>,
+        /// What came of it, or why not.
+        result: Result<Answer, OperatorError>,
     },
     /// Write these records in one atomic step and answer with [`crate::Event::Persisted`]. Every operation is idempotent.
     /// The same write is asked for again when its outcome was unknown.
@@ -55,6 +57,17 @@ pub enum Effect {
         /// Why, for people and logs.
         reason: Arc<str>,
     },
+}
+
+/// What an operator's request came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done; there is nothing to tell.
+    Done,
+    /// What an update of roles changed, or would change.
+    Roles(Box<RolesPlan>),
+    /// Why somebody waits.
+    Explained(Box<Explanation>),
 }
 
 /// Why the master ends a connection, as far as a program can act on it.
@@ -97,6 +110,20 @@ pub enum OperatorError {
     /// There is no such framework, or it is not known any more.
     #[error("framework {0} is not known")]
     UnknownFramework(FrameworkId),
+    /// There is no such agent.
+    #[error("agent {0} is not known")]
+    UnknownAgent(AgentId),
+    /// No framework is in the role or below it, and nothing is set for them.
+    #[error("role {0} has no frameworks, no weight and no quota, and neither has one below it")]
+    UnknownRole(Role),
+    /// The framework has no such demand.
+    #[error("framework {framework} has no demand {demand}")]
+    UnknownDemand {
+        /// Which framework.
+        framework: FrameworkId,
+        /// The name.
+        demand: DemandId,
+    },
     /// The framework is not in a phase in which this can be done.
     #[error("framework {framework} is {phase}")]
     Phase {
@@ -116,6 +143,36 @@ pub enum OperatorError {
     /// Too many kills wait for an agent that is away.
     #[error("{count} kills wait for the agent to come back; the limit is {limit}")]
     TooManyKills {
+        /// How many wait.
+        count: usize,
+        /// How many may.
+        limit: usize,
+    },
+    /// Quotas do not suit each other or the cluster. The text is the whole of it.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
+    /// A weight is too large.
+    #[error("role {role}: weight {} is over the limit of {}", show_weight(*.weight), show_weight(MAX_WEIGHT))]
+    Weight {
+        /// Whose.
+        role: Role,
+        /// The weight, in thousandths.
+        weight: NonZeroU32,
+    },
+    /// An update names a role twice.
+    #[error("role {0} is changed twice in one update")]
+    RoleTwice(Role),
+    /// More roles than the master keeps would have a weight or a quota.
+    #[error("{count} roles would have a weight or a quota; the limit is {limit}")]
+    TooManyRoles {
+        /// How many would.
+        count: usize,
+        /// How many may.
+        limit: usize,
+    },
+    /// Too many updates of roles wait to be written.
+    #[error("{count} updates of roles wait to be written; the limit is {limit}")]
+    TooManyUpdates {
         /// How many wait.
         count: usize,
         /// How many may.

@@ -62,6 +62,10 @@ pub enum OperatorCall {
         /// How long it may take to end by itself; none is the agent's default.
         grace: Option<Duration>,
     },
+    /// Say why somebody waits.
+    Explain(crate::Question),
+    /// Set weights and quotas. Answered once that is durable.
+    UpdateRoles(crate::RolesUpdate),
     /// End a framework: kill its tasks and refuse its id from now on. Answered once that is durable.
     Teardown {
         /// Which.

@@ -9,6 +9,7 @@
 //! - A task changes state in `tasks::enter`, and nowhere else; what agents say of tasks arrives in `updates` and `reconcile`.
 //! - An agent is admitted in `admission` and given up in `liveness`; a framework is admitted in `subscribe` and ended in
 //!   `completion`.
+//! - Weights and quotas are set in `roles`.
 //! - Limits are in [`Options`] and in the constants beside it; each refusal names the limit.
 //! - What must hold after every event is in [`invariants`].
 
@@ -23,6 +24,7 @@ mod delta;
 mod demands;
 mod effect;
 mod event;
+mod explain;
 mod frameworks;
 mod group;
 pub mod invariants;
@@ -38,6 +40,7 @@ mod outbox;
 mod reconcile;
 mod registry;
 mod revocable;
+mod roles;
 mod subscribe;
 mod tasks;
 mod timers;
@@ -46,16 +49,21 @@ mod writes;
 
 pub use authorize::{Denied, Object, authorize};
 pub use delta::{AgentPhase, AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
-pub use effect::{CloseCause, Effect, OperatorError};
+pub use effect::{Answer, CloseCause, Effect, OperatorError};
 pub use event::{Event, Fresh, OperatorCall, PersistOutcome, RequestId, SessionId, WriteId};
+pub use explain::{Explanation, MAX_EXPLAINED, MAX_JUDGED, Question, Subject, Waiting};
 /// Shares as the allocator reports them, and its options: shells see the allocator through the master only.
-pub use holm_allocator::{Dominant, FrameworkShare, Options as AllocatorOptions, RoleShare};
+pub use holm_allocator::{
+    Bound, Cause, ClassReasons, Dominant, Exclusion, Explained, FrameworkShare, FrameworkStanding, Gap,
+    Options as AllocatorOptions, QuotaError, QuotaPlan, RoleShare, Short, Standing, standings,
+};
 pub use master::Master;
 pub use options::{
     MAX_AGENT_LAUNCHES, MAX_AGENT_TASKS, MAX_CALL_LAUNCHES, MAX_CALL_OFFERS, MAX_GRANTS, MAX_STATUS_MESSAGE_BYTES,
     MAX_UNACKNOWLEDGED, MAX_WAITING_KILLS, MESSAGE_TARGET_BYTES, Options,
 };
 pub use registry::{Registry, RegistryOp};
+pub use roles::{MAX_WAITING_UPDATES, RolesPlan, RolesUpdate};
 
 #[cfg(test)]
 mod tests;

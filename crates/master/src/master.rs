@@ -13,6 +13,7 @@ use crate::launches::Launches;
 use crate::logs::Logs;
 use crate::offers::Offers;
 use crate::outbox::Outbox;
+use crate::roles::Roles;
 use crate::timers::{Timer, Timers};
 use crate::writes::Writes;
 use crate::{AgentView, Delta, Effect, Event, FrameworkView, Options, Registry, SessionId};
@@ -43,6 +44,7 @@ pub struct Master {
     pub(crate) inverse: InverseOffers,
     pub(crate) logs: Logs,
     pub(crate) sessions: BTreeMap<SessionId, Peer>,
+    pub(crate) roles: Roles,
     pub(crate) writes: Writes,
     pub(crate) timers: Timers,
     pub(crate) out: Outbox,
@@ -76,6 +78,7 @@ impl Master {
             inverse: InverseOffers::default(),
             logs: Logs::default(),
             sessions: BTreeMap::new(),
+            roles: Roles::default(),
             writes: Writes::default(),
             timers: Timers::default(),
             out: Outbox::default(),
@@ -87,9 +90,7 @@ impl Master {
             ignored: 0,
             deposed: false,
         };
-        for (role, weight) in &master.options.weights {
-            master.allocator.set_weight(role, *weight);
-        }
+        master.recover_roles(registry.roles);
         master.recover_agents(registry.agents.into_values());
         master.recover_frameworks(registry.frameworks.into_values());
         master.finish_event();
@@ -219,7 +220,8 @@ impl Master {
         self.out.roles = false;
         self.roles_told = Some(self.now);
         let shares = self.allocator.shares().collect();
-        self.out.delta(Delta::RolesChanged(shares));
+        let capacity = self.allocator.capacity();
+        self.out.delta(Delta::RolesChanged { shares, capacity });
     }
 
     fn agent_view(&self, id: AgentId) -> Option<AgentView> {

@@ -6,7 +6,7 @@ use crate::authorize::{Object, authorize};
 use crate::calls::KillError;
 use crate::frameworks::{Ending, FrameworkState};
 use crate::options::MAX_WAITING_KILLS;
-use crate::{Effect, Master, OperatorCall, OperatorError, RequestId};
+use crate::{Answer, Master, OperatorCall, OperatorError, RequestId};
 
 /// Most operators that may wait for the end of one framework.
 const MAX_WAITING: usize = 64;
@@ -15,12 +15,17 @@ impl Master {
     pub(crate) fn operator(&mut self, request: RequestId, principal: &Principal, call: OperatorCall) {
         let answer = match call {
             OperatorCall::Kill { framework, task, grace } => {
-                Some(self.kill_for_operator(principal, framework, &task, grace))
+                Some(self.kill_for_operator(principal, framework, &task, grace).map(|()| Answer::Done))
+            }
+            OperatorCall::Explain(question) => Some(self.explain(principal, &question)),
+            OperatorCall::UpdateRoles(update) => {
+                self.update_roles(request, principal, update);
+                None
             }
             OperatorCall::Teardown { framework } => self.teardown(request, principal, framework).err().map(Err),
         };
         if let Some(result) = answer {
-            self.out.push(Effect::Reply { request, result });
+            self.answer(request, result);
         }
     }
 

@@ -70,6 +70,8 @@ pub struct Options {
     pub max_frameworks: usize,
     /// Most completed frameworks that are remembered; the oldest go first. The id of a forgotten one is refused as unknown.
     pub max_completed_frameworks: usize,
+    /// Most roles that have a weight or a quota of their own; more are refused.
+    pub max_roles: usize,
     /// Most offers that a framework may hold; what exceeds them is withheld from it for a second.
     pub max_framework_offers: usize,
     /// Most launches of a framework that are known at a time.
@@ -97,6 +99,7 @@ impl Default for Options {
             max_agents: 50_000,
             max_frameworks: 10_000,
             max_completed_frameworks: 1000,
+            max_roles: 20_000,
             max_framework_offers: 10_000,
             max_framework_launches: 50_000,
             max_framework_tasks: 500_000,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use holm_model::{AgentId, AgentRecord, ClusterRecord, FrameworkId, FrameworkRecord, ReservationRecord};
+use holm_model::{
+    AgentId, AgentRecord, ClusterRecord, FrameworkId, FrameworkRecord, ReservationRecord, Role, RoleRecord,
+};
 
 /// Everything durable, as a newly elected master finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +17,20 @@ pub struct Registry {
     pub reservations: BTreeMap<AgentId, ReservationRecord>,
     /// The frameworks, completed ones included as long as they are remembered.
     pub frameworks: BTreeMap<FrameworkId, FrameworkRecord>,
+    /// What operators set for roles; roles without a record have weight 1 and no quota.
+    pub roles: BTreeMap<Role, RoleRecord>,
 }
 
 impl Registry {
     /// The registry of a cluster in which nothing has happened yet.
     pub fn new(cluster: ClusterRecord) -> Registry {
-        Registry { cluster, agents: BTreeMap::new(), reservations: BTreeMap::new(), frameworks: BTreeMap::new() }
+        Registry {
+            cluster,
+            agents: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            frameworks: BTreeMap::new(),
+            roles: BTreeMap::new(),
+        }
     }
 }
 
@@ -39,6 +49,10 @@ pub enum RegistryOp {
     PutFramework(FrameworkRecord),
     /// Forget a framework.
     RemoveFramework(FrameworkId),
+    /// Add or replace what is set for a role.
+    PutRole(RoleRecord),
+    /// Forget what was set for a role.
+    RemoveRole(Role),
 }
 
 impl RegistryOp {
@@ -62,6 +76,12 @@ impl RegistryOp {
             }
             RegistryOp::RemoveFramework(id) => {
                 registry.frameworks.remove(id);
+            }
+            RegistryOp::PutRole(record) => {
+                registry.roles.insert(record.role.clone(), record.clone());
+            }
+            RegistryOp::RemoveRole(role) => {
+                registry.roles.remove(role);
             }
         }
     }

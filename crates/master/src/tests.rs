@@ -7,3 +7,4 @@ mod harness;
 mod offers;
 mod properties;
 mod reconcile;
+mod roles;

@@ -20,6 +20,8 @@ pub(crate) enum Then {
     AdmitFramework(FrameworkId),
     /// A framework's end.
     CompleteFramework(FrameworkId),
+    /// New weights and quotas; one such write at a time.
+    UpdateRoles,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl Master {
             Then::GiveUpAgent(agent) => self.agent_given_up(agent),
             Then::AdmitFramework(framework) => self.framework_recorded(framework),
             Then::CompleteFramework(framework) => self.framework_completed(framework),
+            Then::UpdateRoles => self.roles_recorded(),
         }
     }
 

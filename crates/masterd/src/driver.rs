@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use holm_coordination::{CommitOutcome, Coordination, KeyOp, Leadership};
 use holm_master::{
-    CloseCause, Delta, Effect, Event, Master, OperatorCall, OperatorError, PersistOutcome, RegistryOp, RequestId,
-    SessionId, WriteId, invariants,
+    Answer, CloseCause, Delta, Effect, Event, Master, OperatorCall, OperatorError, PersistOutcome, RegistryOp,
+    RequestId, SessionId, WriteId, invariants,
 };
 use holm_model::{AgentId, Principal, SchedulerEvent, SecretHash, ToAgent};
 use holm_proto::{Message as _, pages, v1};
@@ -52,7 +52,7 @@ pub(crate) enum Input {
     /// A session has ended.
     Closed { session: SessionId },
     /// An operator's call.
-    Operator { principal: Principal, call: OperatorCall, reply: oneshot::Sender<Result<(), OperatorError>> },
+    Operator { principal: Principal, call: OperatorCall, reply: oneshot::Sender<Result<Answer, OperatorError>> },
     /// Whether this is the agent's secret.
     VerifyAgent { agent: AgentId, proof: SecretHash, reply: oneshot::Sender<bool> },
 }
@@ -112,7 +112,7 @@ pub(crate) struct Driver {
     view: mpsc::Sender<Vec<Delta>>,
     metrics: Arc<Metrics>,
     sessions: BTreeMap<SessionId, PeerQueue>,
-    requests: BTreeMap<RequestId, oneshot::Sender<Result<(), OperatorError>>>,
+    requests: BTreeMap<RequestId, oneshot::Sender<Result<Answer, OperatorError>>>,
     next_request: u64,
     waiting: Vec<(WriteId, Vec<RegistryOp>)>,
     inflight: Option<Inflight>,

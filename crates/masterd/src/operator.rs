@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use holm_master::{OperatorCall, OperatorError};
+use holm_master::{Answer, OperatorCall, OperatorError};
 use holm_model::{Action, AgentId, FrameworkId, Principal, TaskId};
 use holm_proto::v1::{self, frame::Body, open, operator_server};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,7 @@ use crate::logs::{self, Wanted};
 use crate::service::Shared;
 use crate::view::query::parse;
 use crate::view::{LaunchEntry, State, watch};
+use crate::{explain, roles};
 
 /// Pieces of a file held for one reader.
 const PIECES: usize = 4;
@@ -68,15 +69,23 @@ fn task_of(text: &str) -> Result<TaskId, Status> {
 
 fn refusal(error: OperatorError) -> Status {
     match &error {
-        OperatorError::UnknownFramework(_) | OperatorError::UnknownTask { .. } => Status::not_found(error.to_string()),
+        OperatorError::UnknownFramework(_)
+        | OperatorError::UnknownTask { .. }
+        | OperatorError::UnknownAgent(_)
+        | OperatorError::UnknownRole(_)
+        | OperatorError::UnknownDemand { .. } => Status::not_found(error.to_string()),
         OperatorError::Phase { .. } => Status::failed_precondition(error.to_string()),
-        OperatorError::TooManyKills { .. } => Status::resource_exhausted(error.to_string()),
+        OperatorError::TooManyKills { .. }
+        | OperatorError::TooManyRoles { .. }
+        | OperatorError::TooManyUpdates { .. } => Status::resource_exhausted(error.to_string()),
+        OperatorError::Weight { .. } | OperatorError::RoleTwice(_) => Status::invalid_argument(error.to_string()),
+        OperatorError::Quota(_) => Status::failed_precondition(error.to_string()),
         OperatorError::Denied(denied) => Status::permission_denied(denied.to_string()),
     }
 }
 
 impl Service {
-    async fn call(&self, principal: Principal, call: OperatorCall) -> Result<(), Status> {
+    pub(crate) async fn call(&self, principal: Principal, call: OperatorCall) -> Result<Answer, Status> {
         let (reply, answer) = oneshot::channel();
         let ended = || Status::unavailable("the master is shutting down");
         self.shared.driver.send(Input::Operator { principal, call, reply }).await.map_err(|_| ended())?;
@@ -180,6 +189,23 @@ impl operator_server::Operator for Service {
         };
         self.call(principal, OperatorCall::Teardown { framework }).await?;
         Ok(Response::new(v1::TeardownFrameworkReply { killed_tasks }))
+    }
+
+    async fn update_roles(
+        &self,
+        request: Request<v1::UpdateRolesRequest>,
+    ) -> Result<Response<v1::UpdateRolesReply>, Status> {
+        let principal = self.shared.admit(&request, Action::UpdateRoles)?;
+        let update = roles::read_update(request.into_inner())?;
+        let answer = self.call(principal, OperatorCall::UpdateRoles(update)).await?;
+        Ok(Response::new(roles::update_reply(answer)?))
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {
+        let principal = self.shared.admit(&request, Action::ReadState)?;
+        let question = explain::read_question(request.into_inner())?;
+        let answer = self.call(principal, OperatorCall::Explain(question)).await?;
+        Ok(Response::new(explain::reply(answer, &self.shared.view.read())?))
     }
 
     type ReadLogsStream = ReceiverStream<Result<v1::LogRecord, Status>>;

@@ -1,15 +1,16 @@
-//! The registry's keys: `agents/<id>`, `frameworks/<id>` and `reservations/<agent id>`, one record each.
+//! The registry's keys: `agents/<id>`, `frameworks/<id>`, `reservations/<agent id>` and `roles/<path>`, one record each.
 
 use std::sync::Arc;
 
 use holm_coordination::{Coordination, KeyOp, Leadership, StoreError};
 use holm_master::{Registry, RegistryOp};
-use holm_model::{AgentRecord, ClusterRecord, FrameworkRecord, ReservationRecord};
+use holm_model::{AgentRecord, ClusterRecord, FrameworkRecord, ReservationRecord, RoleRecord};
 use holm_proto::record::{RecordError, Stored};
 
 const AGENTS: &str = "agents/";
 const FRAMEWORKS: &str = "frameworks/";
 const RESERVATIONS: &str = "reservations/";
+const ROLES: &str = "roles/";
 
 /// Why the registry could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,8 @@ pub(crate) fn key_op(op: &RegistryOp) -> KeyOp {
         RegistryOp::RemoveReservations(id) => KeyOp::remove(format!("{RESERVATIONS}{id}")),
         RegistryOp::PutFramework(record) => KeyOp::put(format!("{FRAMEWORKS}{}", record.id), record.to_bytes()),
         RegistryOp::RemoveFramework(id) => KeyOp::remove(format!("{FRAMEWORKS}{id}")),
+        RegistryOp::PutRole(record) => KeyOp::put(format!("{ROLES}{}", record.role), record.to_bytes()),
+        RegistryOp::RemoveRole(role) => KeyOp::remove(format!("{ROLES}{role}")),
     }
 }
 
@@ -54,6 +57,10 @@ pub(crate) async fn load(store: &Arc<dyn Coordination>, reign: Leadership) -> Re
     for (key, bytes) in store.snapshot(RESERVATIONS).await? {
         let record = ReservationRecord::from_bytes(&bytes).map_err(|source| RegistryError::Record { key, source })?;
         registry.reservations.insert(record.agent, record);
+    }
+    for (key, bytes) in store.snapshot(ROLES).await? {
+        let record = RoleRecord::from_bytes(&bytes).map_err(|source| RegistryError::Record { key, source })?;
+        registry.roles.insert(record.role.clone(), record);
     }
     Ok(registry)
 }

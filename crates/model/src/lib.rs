@@ -66,7 +66,7 @@ pub use portions_text::ParsePortionsError;
 pub use principal::{Action, Principal};
 pub use quota::{
     DEFAULT_WEIGHT, MAX_QUOTA_CHANGES, MAX_QUOTA_RESOURCES, MAX_WEIGHT, Quota, QuotaChange, QuotaFormError, RoleRecord,
-    parse_amounts, show_amounts,
+    RoleUpdate, WeightError, parse_amounts, parse_weight, show_amounts, show_weight,
 };
 pub use ranges::Ranges;
 pub use records::{AgentRecord, ClusterRecord, FrameworkRecord, ReservationRecord};

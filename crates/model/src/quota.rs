@@ -175,6 +175,57 @@ impl RoleRecord {
     }
 }
 
+/// What an operator changes of one role; what is absent stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleUpdate {
+    /// Which role.
+    pub role: Role,
+    /// Its new weight in thousandths, up to [`MAX_WEIGHT`].
+    pub weight: Option<NonZeroU32>,
+    /// Its new guarantee; an empty one takes it away.
+    pub guarantee: Option<Resources>,
+    /// Its new limit; an empty one takes it away.
+    pub limit: Option<BTreeMap<ResourceName, Amount>>,
+}
+
+impl RoleUpdate {
+    /// An update that changes nothing yet.
+    pub fn of(role: Role) -> RoleUpdate {
+        RoleUpdate { role, weight: None, guarantee: None, limit: None }
+    }
+
+    /// The record with this change made.
+    pub fn applied_to(&self, record: &RoleRecord) -> RoleRecord {
+        let RoleRecord { role, weight, quota } = record.clone();
+        let quota = Quota {
+            guarantee: self.guarantee.clone().unwrap_or(quota.guarantee),
+            limit: self.limit.clone().unwrap_or(quota.limit),
+        };
+        RoleRecord { role, weight: self.weight.unwrap_or(weight), quota }
+    }
+}
+
+/// A weight in thousandths, from a text such as `2` or `0.5`.
+///
+/// # Errors
+/// The text is not a decimal with at most three places from 0.001 to 1000.
+pub fn parse_weight(text: &str) -> Result<NonZeroU32, WeightError> {
+    let refused = || WeightError(text.chars().take(32).collect());
+    let thousandths = ResourceName::Cpus.parse_amount(text.trim()).map_err(|_| refused())?;
+    let weight = u32::try_from(thousandths.0).ok().and_then(NonZeroU32::new);
+    weight.filter(|weight| *weight <= MAX_WEIGHT).ok_or_else(refused)
+}
+
+/// A weight as a person writes it, such as `2` or `0.5`.
+pub fn show_weight(thousandths: NonZeroU32) -> String {
+    ResourceName::Cpus.show(Amount(thousandths.get().into()))
+}
+
+/// A text that is not a weight.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("weight {0:?} is not a decimal with at most three places from 0.001 to 1000")]
+pub struct WeightError(String);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +239,29 @@ mod tests {
         assert_eq!(quota.limit_of(&ResourceName::Disk), None);
         assert_eq!(quota.validate(), Ok(()));
         assert_eq!(quota.to_string(), "guarantee cpus:1, limit cpus:4;mem:8GiB;gpus:0");
+    }
+
+    #[test]
+    fn an_update_changes_what_it_names_only() {
+        let role: Role = "eng".parse().unwrap();
+        let quota = Quota { guarantee: "cpus:1".parse().unwrap(), limit: parse_amounts("cpus:4").unwrap() };
+        let record = RoleRecord { quota, ..RoleRecord::new(role.clone()) };
+        let update = RoleUpdate { guarantee: Some("mem:1GiB".parse().unwrap()), ..RoleUpdate::of(role.clone()) };
+        let after = update.applied_to(&record);
+        assert_eq!(after.quota.to_string(), "guarantee mem:1GiB, limit cpus:4");
+        let gone =
+            RoleUpdate { guarantee: Some(Resources::EMPTY), limit: Some(BTreeMap::new()), ..RoleUpdate::of(role) };
+        assert!(gone.applied_to(&after).is_default());
+    }
+
+    #[test]
+    fn weights_read_back_what_they_show() {
+        for text in ["0.001", "0.5", "1", "2.25", "1000"] {
+            assert_eq!(show_weight(parse_weight(text).unwrap()), text);
+        }
+        for text in ["0", "-1", "0.0001", "1000.001", "", "NaN", "x"] {
+            assert!(parse_weight(text).is_err(), "{text:?} passed");
+        }
     }
 
     #[test]

@@ -16,7 +16,9 @@ pub mod pages;
 pub mod record;
 pub mod unknown;
 
-pub use convert::{ConvertError, FromAgent, FromFramework, Problem, agent, portions, resources, scheduler, status};
+pub use convert::{
+    ConvertError, FromAgent, FromFramework, Problem, agent, portions, resources, roles, scheduler, status,
+};
 pub use prost::Message;
 
 /// The services and messages of package `holm.v1`.

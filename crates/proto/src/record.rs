@@ -1,6 +1,6 @@
 //! Registry records as the bytes stored under their keys.
 
-use holm_model::{AgentRecord, ClusterRecord, FrameworkRecord, ReservationRecord};
+use holm_model::{AgentRecord, ClusterRecord, FrameworkRecord, ReservationRecord, RoleRecord};
 use prost::Message;
 
 use crate::{ConvertError, v1};
@@ -61,4 +61,5 @@ stored! {
     AgentRecord = "agent",
     FrameworkRecord = "framework",
     ReservationRecord = "reservation",
+    RoleRecord = "role",
 }

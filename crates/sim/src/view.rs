@@ -60,8 +60,8 @@ impl View {
                 self.offers.remove(&id);
                 None
             }
-            Delta::RolesChanged(roles) => {
-                self.roles = roles;
+            Delta::RolesChanged { shares, .. } => {
+                self.roles = shares;
                 None
             }
             delta => {

@@ -4,6 +4,8 @@
 mod cluster;
 mod daemons;
 #[cfg(feature = "full")]
+mod explain;
+#[cfg(feature = "full")]
 mod framework;
 #[cfg(feature = "full")]
 mod group;
@@ -12,6 +14,8 @@ mod metering;
 mod network;
 #[cfg(feature = "full")]
 mod reads;
+#[cfg(feature = "full")]
+mod roles;
 #[cfg(feature = "full")]
 mod run;
 
@@ -25,6 +29,8 @@ pub(crate) use cluster::{DemoArgs, UpArgs};
 pub(crate) use daemons::MasterArgs;
 pub(crate) use daemons::{AgentArgs, CompileWorkerArgs, OnOff, Profile, RunnerArgs, RunnerProbeArgs};
 #[cfg(feature = "full")]
+pub(crate) use explain::{ExplainArgs, ExplainOptions, ExplainSubject};
+#[cfg(feature = "full")]
 pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
 #[cfg(feature = "full")]
 pub(crate) use group::{GroupArgs, read_group};
@@ -34,6 +40,8 @@ pub(crate) use network::PortArg;
 pub(crate) use reads::{
     BlobArgs, BlobCommand, CopyArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs, PsArgs,
 };
+#[cfg(feature = "full")]
+pub(crate) use roles::{Amounts, QuotaArgs, QuotaCommand, RolesArgs, UpdateArgs, WeightArgs, WeightCommand};
 #[cfg(feature = "full")]
 pub(crate) use run::{DirectoryArg, RunArgs};
 
@@ -174,10 +182,18 @@ pub(crate) enum Command {
     /// List frameworks
     #[cfg(feature = "full")]
     Frameworks(FrameworksArgs),
-    /// List roles and their shares
-    #[command(after_help = "Examples:\n  holm roles\n  holm roles --output json | jq .")]
+    /// Show the tree of roles: shares, weights, quotas
     #[cfg(feature = "full")]
-    Roles(PlainArgs),
+    Roles(RolesArgs),
+    /// Set and show what roles are guaranteed and what they may hold at most
+    #[cfg(feature = "full")]
+    Quota(QuotaArgs),
+    /// Say why a role, a framework or a demand waits
+    #[cfg(feature = "full")]
+    Explain(ExplainArgs),
+    /// Set and show the weights of roles
+    #[cfg(feature = "full")]
+    Weight(WeightArgs),
     /// List offers that are out
     #[cfg(feature = "full")]
     Offers(OffersArgs),

@@ -1,4 +1,4 @@
-//! The lists: agents, frameworks, roles, offers.
+//! The lists: agents, frameworks, offers.
 
 use std::time::Duration;
 
@@ -70,29 +70,6 @@ pub(crate) async fn frameworks(global: &Global, args: FrameworksArgs) -> anyhow:
                 brief(&framework.allocated.0),
                 framework.offers.to_string(),
                 output::ago(framework.registered_unix_micros),
-            ]);
-        }
-        table
-    })?;
-    Ok(())
-}
-
-/// Prints the roles.
-pub(crate) async fn roles(global: &Global, format: Format) -> anyhow::Result<()> {
-    let client = connect(global).await?;
-    let reply = client.operator().list_roles(v1::ListRolesRequest {}).await.map_err(refusal)?.into_inner();
-    let roles: Vec<_> = reply.roles.into_iter().map(RoleRow::from).collect();
-    print_list(format, &roles, "no roles: no framework is subscribed", |roles| {
-        let mut table = Table::new(&["ROLE", "WEIGHT", "SHARE", "OF", "FRAMEWORKS", "HELD", "OFFERED"]);
-        for role in roles {
-            table.row([
-                role.role.clone(),
-                role.weight.to_string(),
-                format!("{:.1}%", role.dominant_share * 100.0),
-                role.dominant_resource.clone().unwrap_or_else(|| "-".to_owned()),
-                role.framework_ids.len().to_string(),
-                brief(&role.allocated.0),
-                brief(&role.offered.0),
             ]);
         }
         table
@@ -337,31 +314,6 @@ impl From<v1::FrameworkSummary> for FrameworkRow {
             tasks: framework.tasks.into(),
             registered: output::time_json(framework.registered_unix_micros),
             registered_unix_micros: framework.registered_unix_micros,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct RoleRow {
-    role: String,
-    weight: f64,
-    dominant_share: f64,
-    dominant_resource: Option<String>,
-    framework_ids: Vec<String>,
-    allocated: Shown,
-    offered: Shown,
-}
-
-impl From<v1::RoleSummary> for RoleRow {
-    fn from(role: v1::RoleSummary) -> RoleRow {
-        RoleRow {
-            role: role.role,
-            weight: f64::from(role.weight_thousandths) / 1e3,
-            dominant_share: f64::from(role.dominant_share_ppm) / 1e6,
-            dominant_resource: Some(role.dominant_resource).filter(|name| !name.is_empty()),
-            framework_ids: role.framework_ids,
-            allocated: role.allocated.into(),
-            offered: role.offered.into(),
         }
     }
 }

@@ -9,6 +9,8 @@ mod cp;
 #[cfg(feature = "full")]
 mod demo;
 #[cfg(feature = "full")]
+mod explain;
+#[cfg(feature = "full")]
 mod framework;
 #[cfg(feature = "full")]
 mod kill;
@@ -22,6 +24,8 @@ mod ls;
 mod master;
 #[cfg(feature = "full")]
 mod ps;
+#[cfg(feature = "full")]
+mod roles;
 #[cfg(feature = "full")]
 pub(crate) mod run;
 pub(crate) mod runner;
@@ -73,7 +77,13 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Exi
         #[cfg(feature = "full")]
         Command::Frameworks(args) => done(lists::frameworks(global, args).await),
         #[cfg(feature = "full")]
-        Command::Roles(args) => done(lists::roles(global, args.output.output).await),
+        Command::Roles(args) => done(roles::list(global, args).await),
+        #[cfg(feature = "full")]
+        Command::Explain(args) => done(explain::run(global, args).await),
+        #[cfg(feature = "full")]
+        Command::Quota(args) => done(roles::quota(global, args).await),
+        #[cfg(feature = "full")]
+        Command::Weight(args) => done(roles::weight(global, args).await),
         #[cfg(feature = "full")]
         Command::Offers(args) => done(lists::offers(global, args).await),
         #[cfg(feature = "full")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use holm_model::*;
 
 use super::harness::*;
-use crate::{Event, OperatorCall, OperatorError, Options, PersistOutcome, RequestId};
+use crate::{Answer, Event, OperatorCall, OperatorError, Options, PersistOutcome, RequestId};
 
 #[test]
 fn a_framework_is_subscribed_only_once_its_record_is_durable() {
@@ -179,14 +179,14 @@ fn operators_kill_and_tear_down() {
         cluster.replies.pop().expect("an answer")
     };
     let id = framework.id;
-    assert_eq!(ask(&mut cluster, OperatorCall::Kill { framework: id, task: task("x"), grace: None }), Ok(()));
+    assert_eq!(ask(&mut cluster, OperatorCall::Kill { framework: id, task: task("x"), grace: None }), Ok(Answer::Done));
     assert_eq!(cluster.sent(agent, |m| matches!(m, ToAgent::Kill { .. })), 1);
     let missing = OperatorCall::Kill { framework: id, task: task("y"), grace: None };
     assert_eq!(ask(&mut cluster, missing), Err(OperatorError::UnknownTask { framework: id, task: task("y") }));
     let stranger = FrameworkId::new(Epoch(5), 5);
     let unknown = ask(&mut cluster, OperatorCall::Teardown { framework: stranger });
     assert_eq!(unknown, Err(OperatorError::UnknownFramework(stranger)));
-    assert_eq!(ask(&mut cluster, OperatorCall::Teardown { framework: id }), Ok(()));
+    assert_eq!(ask(&mut cluster, OperatorCall::Teardown { framework: id }), Ok(Answer::Done));
     assert!(cluster.errors(framework.session)[0].1, "the framework is told");
     assert!(ask(&mut cluster, OperatorCall::Teardown { framework: id }).is_err());
 }

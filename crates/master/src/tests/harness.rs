@@ -20,7 +20,7 @@ pub(crate) struct Cluster {
     pub(crate) messages: BTreeMap<SessionId, Vec<ToAgent>>,
     pub(crate) closed: BTreeMap<SessionId, String>,
     pub(crate) causes: BTreeMap<SessionId, CloseCause>,
-    pub(crate) replies: Vec<Result<(), OperatorError>>,
+    pub(crate) replies: Vec<Result<Answer, OperatorError>>,
     pub(crate) deltas: Vec<Delta>,
     pub(crate) deposed: bool,
     /// Agents whose pings are not answered.

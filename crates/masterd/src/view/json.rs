@@ -89,6 +89,11 @@ pub(crate) fn role(role: &v1::RoleSummary) -> Value {
         "dominant_resource": role.dominant_resource,
         "allocated": text(role.allocated.as_ref()),
         "offered": text(role.offered.as_ref()),
+        "used": text(role.used.as_ref()),
+        "guarantee": role.guarantee.as_ref().map(|amounts| &amounts.text),
+        "limit": role.limit.as_ref().map(|amounts| &amounts.text),
+        "deserved_share_ppm": role.deserved_share_ppm,
+        "wanting": role.wanting,
     })
 }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use holm_master::{AgentPhase, FrameworkPhase};
+use holm_master::{AgentPhase, FrameworkPhase, Standing, standings};
 use holm_model::{AgentId, FrameworkId, OfferId, Resources, Role, TaskId, TaskState, TaskStatus};
 use holm_proto::{resources, status, v1};
 use tonic::Status;
 
 use super::State;
-use super::state::{AgentEntry, FrameworkEntry, LaunchEntry, OfferEntry, RoleShare};
+use super::state::{AgentEntry, FrameworkEntry, LaunchEntry, OfferEntry};
+use crate::roles;
 
 /// Most entries of one page.
 pub(crate) const MAX_PAGE: usize = 4096;
@@ -42,7 +43,7 @@ fn sum<'a>(bundles: impl IntoIterator<Item = &'a Resources>) -> Resources {
 }
 
 /// The scalars of `bundles`: roles and clusters hold the same port of several agents, which no bundle can say.
-fn sum_scalars<'a>(bundles: impl IntoIterator<Item = &'a Resources>) -> Resources {
+pub(crate) fn sum_scalars<'a>(bundles: impl IntoIterator<Item = &'a Resources>) -> Resources {
     let mut sums = BTreeMap::<_, u64>::new();
     for (name, amount) in bundles.into_iter().flat_map(|bundle| bundle.iter_scalars()) {
         let sum = sums.entry(name.clone()).or_default();
@@ -51,7 +52,7 @@ fn sum_scalars<'a>(bundles: impl IntoIterator<Item = &'a Resources>) -> Resource
     Resources::scalars(sums)
 }
 
-fn view_of(bundle: &Resources) -> Option<v1::ResourceView> {
+pub(crate) fn view_of(bundle: &Resources) -> Option<v1::ResourceView> {
     Some(v1::ResourceView { resources: resources::to_wire(bundle), text: bundle.to_string() })
 }
 
@@ -111,11 +112,15 @@ impl State {
             held.entry(&launch.role).or_default().push(launch.held());
         }
         let empty = Vec::new();
-        let summary = |share: &RoleShare| {
-            let offers = self.offers.values().map(|entry| &entry.offer).filter(|offer| offer.role == share.role);
-            role_summary(share, held.get(&share.role).unwrap_or(&empty), offers.map(|offer| &offer.resources))
+        let mut offered = BTreeMap::<&Role, Vec<&Resources>>::new();
+        for OfferEntry { offer, .. } in self.offers.values() {
+            offered.entry(&offer.role).or_default().push(&offer.resources);
+        }
+        let summary = |standing: &Standing| {
+            let offers = offered.get(&standing.role).into_iter().flatten().copied();
+            roles::summary(standing, held.get(&standing.role).unwrap_or(&empty), offers)
         };
-        self.roles.iter().map(summary).collect()
+        standings(&self.roles, &self.role_records, &self.capacity).iter().map(summary).collect()
     }
 
     /// A page of offers after the one the token names; `now` is in microseconds of Unix time.
@@ -259,23 +264,6 @@ fn framework_state(phase: FrameworkPhase) -> v1::FrameworkState {
         FrameworkPhase::Connected => v1::FrameworkState::Connected,
         FrameworkPhase::Registering | FrameworkPhase::Disconnected => v1::FrameworkState::Disconnected,
         FrameworkPhase::Completing | FrameworkPhase::Completed => v1::FrameworkState::Completed,
-    }
-}
-
-fn role_summary<'a>(
-    share: &RoleShare,
-    held: &[Resources],
-    offered: impl Iterator<Item = &'a Resources>,
-) -> v1::RoleSummary {
-    let dominant = share.dominant.as_ref();
-    v1::RoleSummary {
-        role: share.role.to_string(),
-        weight_thousandths: share.weight.get(),
-        framework_ids: share.frameworks.iter().map(|share| share.framework.to_string()).collect(),
-        dominant_share_ppm: dominant.map_or(0, |dominant| u32::try_from(dominant.ppm()).unwrap_or(u32::MAX)),
-        dominant_resource: dominant.map(|dominant| dominant.resource.to_string()).unwrap_or_default(),
-        allocated: view_of(&sum_scalars(held)),
-        offered: view_of(&sum_scalars(offered)),
     }
 }
 

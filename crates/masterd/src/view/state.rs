@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use holm_master::{AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
 use holm_model::{
-    AgentId, BatchId, BatchReport, Digest, FrameworkId, Offer, OfferId, Resources, Role, TaskId, TaskRange, TaskState,
-    TaskStatus, Usage, Usages,
+    AgentId, BatchId, BatchReport, Digest, FrameworkId, Offer, OfferId, Resources, Role, RoleRecord, TaskId, TaskRange,
+    TaskState, TaskStatus, Usage, Usages,
 };
 
 use super::changes::{Change, Changes};
@@ -118,6 +118,10 @@ pub(crate) struct State {
     pub(crate) frameworks: BTreeMap<FrameworkId, FrameworkEntry>,
     pub(crate) offers: BTreeMap<OfferId, OfferEntry>,
     pub(crate) roles: Vec<RoleShare>,
+    /// What the shares are shares of.
+    pub(crate) capacity: Resources,
+    /// What operators have set; default records are not kept.
+    pub(crate) role_records: BTreeMap<Role, RoleRecord>,
     /// By serial number, so that the newest is last.
     pub(crate) launches: BTreeMap<u64, LaunchEntry>,
     pub(crate) by_framework: BTreeMap<FrameworkId, BTreeSet<u64>>,
@@ -165,8 +169,16 @@ impl State {
                 self.offers.remove(&id);
                 self.changes.push(Change::Offer(id));
             }
-            Delta::RolesChanged(roles) => {
-                self.roles = roles;
+            Delta::RolesChanged { shares, capacity } => {
+                self.roles = shares;
+                self.capacity = capacity;
+                self.changes.push(Change::Roles);
+            }
+            Delta::RoleSet(record) => {
+                match record.is_default() {
+                    true => drop(self.role_records.remove(&record.role)),
+                    false => drop(self.role_records.insert(record.role.clone(), record)),
+                }
                 self.changes.push(Change::Roles);
             }
         }

@@ -11,6 +11,7 @@ mod offer;
 pub mod portions;
 mod records;
 pub mod resources;
+pub mod roles;
 mod runner;
 pub mod scheduler;
 pub mod status;
@@ -70,4 +71,6 @@ try_from! {
     wire::FrameworkRecord => model::FrameworkRecord,
     wire::ReservationRecord => model::ReservationRecord,
     wire::PortionList => model::Portions,
+    wire::RoleRecord => model::RoleRecord,
+    wire::RoleUpdate => model::RoleUpdate,
 }

@@ -1,5 +1,7 @@
 //! Everything the model can say arrives as it was said, through real bytes.
 
+use std::collections::BTreeMap;
+
 use holm_model::*;
 use holm_proto::record::Stored;
 use holm_proto::{ConvertError, FromAgent, FromFramework, Message, agent, pages, runner, scheduler, v1};
@@ -131,6 +133,11 @@ fn registry_records() {
     let id = samples::framework();
     let framework = FrameworkRecord { id, secret, info: samples::framework_info(), completed: true };
     assert_eq!(FrameworkRecord::from_bytes(&framework.to_bytes()), Ok(framework));
+
+    let quota =
+        Quota { guarantee: "cpus:2.5;mem:1GiB".parse().unwrap(), limit: parse_amounts("cpus:4;gpus:0").unwrap() };
+    let role = RoleRecord { role: "eng/backend".parse().unwrap(), weight: MAX_WEIGHT, quota };
+    assert_eq!(RoleRecord::from_bytes(&role.to_bytes()), Ok(role));
 }
 
 #[test]
@@ -143,4 +150,41 @@ fn a_damaged_record_says_what_is_wrong_with_it() {
     let cut = v1::AgentRecord { secret_hash: vec![1; 31].into(), ..v1::AgentRecord::from(&record) };
     let error = AgentRecord::from_bytes(&cut.encode_to_vec()).unwrap_err();
     assert_eq!(error.source().unwrap().to_string(), "secret_hash: 31 bytes; a hash has 32");
+}
+
+#[test]
+fn updates_of_roles_keep_what_is_absent_apart_from_what_is_empty() {
+    let role: Role = "eng".parse().unwrap();
+    let limit = Some(parse_amounts("gpus:0").unwrap());
+    for update in [
+        RoleUpdate::of(role.clone()),
+        RoleUpdate { weight: Some(DEFAULT_WEIGHT), limit, ..RoleUpdate::of(role.clone()) },
+        RoleUpdate { guarantee: Some(Resources::EMPTY), limit: Some(BTreeMap::new()), ..RoleUpdate::of(role) },
+    ] {
+        assert_eq!(RoleUpdate::try_from(v1::RoleUpdate::from(&update)), Ok(update));
+    }
+}
+
+#[test]
+fn updates_of_roles_name_what_is_wrong_with_them() {
+    let amount = |name: &str, amount| v1::ScalarAmount { name: name.to_owned(), amount };
+    let limit = |amounts| Some(v1::Amounts { amounts, text: String::new() });
+    let of = |role: &str| v1::RoleUpdate { role: role.to_owned(), ..v1::RoleUpdate::default() };
+    for (update, part) in [
+        (of(""), "updates[0].role"),
+        (of("a//b"), "updates[0].role"),
+        (of("a/../a"), "updates[0].role"),
+        (v1::RoleUpdate { weight_thousandths: Some(0), ..of("a") }, "weight_thousandths"),
+        (v1::RoleUpdate { weight_thousandths: Some(1_000_001), ..of("a") }, "limit of 1000000"),
+        (v1::RoleUpdate { limit: limit(vec![amount("ports", 1)]), ..of("a") }, "ports are ranges"),
+        (v1::RoleUpdate { limit: limit(vec![amount("gpus", 1)]), ..of("a") }, "whole number of gpus"),
+        (v1::RoleUpdate { limit: limit(vec![amount("cpus", 1 << 51)]), ..of("a") }, "limit.amounts[0].amount"),
+        (v1::RoleUpdate { limit: limit(vec![amount("cpus", 1), amount("cpus", 2)]), ..of("a") }, "twice"),
+        (v1::RoleUpdate { guarantee: limit(vec![amount("x", 1); 65]), ..of("a") }, "limit of 64"),
+    ] {
+        let error = holm_proto::roles::updates_from_wire(vec![update]).unwrap_err().to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let many = vec![of("a"); MAX_QUOTA_CHANGES + 1];
+    assert!(holm_proto::roles::updates_from_wire(many).unwrap_err().to_string().contains("limit of 10000"));
 }

@@ -50,6 +50,8 @@ impl Operator for Cluster {
         list_frameworks(ListFrameworksRequest) -> ListFrameworksReply;
         list_tasks(ListTasksRequest) -> ListTasksReply;
         list_roles(ListRolesRequest) -> ListRolesReply;
+        update_roles(UpdateRolesRequest) -> UpdateRolesReply;
+        explain(ExplainRequest) -> ExplainReply;
         list_offers(ListOffersRequest) -> ListOffersReply;
         kill_task(KillTaskRequest) -> KillTaskReply;
         teardown_framework(TeardownFrameworkRequest) -> TeardownFrameworkReply;
