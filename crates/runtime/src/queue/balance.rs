@@ -8,8 +8,8 @@
 //! system shares out what is left to it does not matter.
 //!
 //! Runners of revocable tasks, whose seat is *lent*, stand below the others. Those do not see them: neither their virtual time
-//! nor what they use counts. A lent runner polls on the cores that the others could not use, to the nearest whole one, has
-//! nothing that it is sure of, and competes with its like only.
+//! nor what they use counts. Lent runners poll on the cores that the others could not use, to the nearest whole one: the one
+//! that is furthest behind takes what it can use of them, then the next. None has anything that it is sure of.
 //!
 //! All runners together stay below the agent's `cpus`: each takes what all say they used out of a bucket of its own that
 //! fills at that rate, and polls nobody while it is empty.
@@ -231,9 +231,11 @@ impl Balance {
         let is_short = now.time < self.ceiling.denied_until || (self.wants > 0 && self.effort.is_short());
         self.keep_time(was_idle, weight, is_short, &others);
         let cores = table.map_or(now.cores, |table| table.cpus.min(now.cores));
-        let taken = above.iter().fold(0_u64, |taken, (_, other)| taken.saturating_add(other.wants));
-        let left = whole_cores(cores, taken).min(self.threads);
-        let room = table.map_or(self.threads, |_| self.room(cores.saturating_sub(taken), weight, &others)).min(left);
+        let room = match table {
+            None => self.threads,
+            Some(_) if self.is_lent => self.room_below(cores, &above, &others),
+            Some(_) => self.room(cores, weight, &others),
+        };
         self.allowed = if is_denied { 0 } else { room };
         if self.allowed == 0 && self.sure > 0 && !self.is_lent {
             self.allowed = 1;
@@ -296,6 +298,21 @@ impl Balance {
         }
         whole_cores(cores, taken).min(self.threads)
     }
+
+    /// How many threads may poll on a lent seat: those `above` first, then its like in the order of their virtual times. All
+    /// of them look at the same table, so together they take no more than there is.
+    fn room_below(&self, cores: u64, above: &[(usize, Record)], others: &[(usize, Record)]) -> usize {
+        let taken = above.iter().fold(0_u64, |taken, (_, other)| taken.saturating_add(other.wants));
+        let before = |(seat, other): &&(usize, Record)| (other.time, *seat) < (self.time, self.seat);
+        let taken_before =
+            others.iter().filter(before).fold(0, |sum: usize, (_, other)| sum.saturating_add(whole_wants(other)));
+        whole_cores(cores, taken).saturating_sub(taken_before).min(self.threads)
+    }
+}
+
+/// The cores that a runner could use, whole ones.
+fn whole_wants(record: &Record) -> usize {
+    usize::try_from(record.wants.saturating_add(500) / 1_000).unwrap_or(usize::MAX)
 }
 
 /// Whole cores that are left, to the nearest: what is less than half a core the operating system shares out well enough.
