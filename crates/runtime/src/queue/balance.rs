@@ -26,6 +26,8 @@ const AHEAD: u64 = 3_000_000;
 const BONUS: u64 = 3_000_000;
 /// By how much more than [`AHEAD`] a runner can fall behind before it forgets the rest: it could not use its share.
 const FORGET: u64 = 16;
+/// CPU time after which lent runners take turns, on average, in nanoseconds.
+const TURN: u64 = 30_000_000;
 /// Hungry is who got less than this part, in hundredths, of the time in which it wanted to compute.
 const SATED: u64 = 90;
 /// The part of its weight, as a divisor, that a runner uses even if the others want it all.
@@ -233,7 +235,7 @@ impl Balance {
         let cores = table.map_or(now.cores, |table| table.cpus.min(now.cores));
         let room = match table {
             None => self.threads,
-            Some(_) if self.is_lent => self.room_below(cores, &above, &others),
+            Some(_) if self.is_lent => self.room_below(cores, weight, &above, &others),
             Some(_) => self.room(cores, weight, &others),
         };
         self.allowed = if is_denied { 0 } else { room };
@@ -301,11 +303,14 @@ impl Balance {
 
     /// How many threads may poll on a lent seat: those `above` first, then its like in the order of their virtual times. All
     /// of them look at the same table, so together they take no more than there is.
-    fn room_below(&self, cores: u64, above: &[(usize, Record)], others: &[(usize, Record)]) -> usize {
+    fn room_below(&self, cores: u64, weight: u64, above: &[(usize, Record)], others: &[(usize, Record)]) -> usize {
         let taken = above.iter().fold(0_u64, |taken, (_, other)| taken.saturating_add(other.wants));
-        let before = |(seat, other): &&(usize, Record)| (other.time, *seat) < (self.time, self.seat);
-        let taken_before =
-            others.iter().filter(before).fold(0, |sum: usize, (_, other)| sum.saturating_add(whole_wants(other)));
+        // Handing cores over takes a look of both sides, so turns are longer than that.
+        let all = others.iter().fold(weight, |all, (_, other)| all.saturating_add(other.weight));
+        let turn = virtual_time(TURN, all).saturating_mul(others.len() as u64 + 1).max(1);
+        let own = (self.time / turn, self.seat);
+        let before = others.iter().filter(|(seat, other)| (other.time / turn, *seat) < own);
+        let taken_before = before.fold(0, |sum: usize, (_, other)| sum.saturating_add(whole_wants(other)));
         whole_cores(cores, taken).saturating_sub(taken_before).min(self.threads)
     }
 }
