@@ -10,6 +10,7 @@ use holm_model::{
 
 use crate::authorize::{Object, authorize};
 use crate::launches::{Place, Record};
+use crate::offers::Outstanding;
 use crate::options::{MAX_CALL_LAUNCHES, MAX_CALL_OFFERS};
 use crate::{Master, SessionId};
 
@@ -22,6 +23,8 @@ pub(crate) struct Pool {
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
     pub(crate) left: Resources,
+    /// Whether it is lent.
+    pub(crate) revocable: bool,
 }
 
 impl Master {
@@ -49,9 +52,10 @@ impl Master {
 
     /// What launches left of the offers goes back, and the framework is told of those that were refused.
     pub(crate) fn give_back(&mut self, pool: Pool, refusal: Refusal, refused: Vec<Update>) {
-        let Pool { framework, role, agent, left } = pool;
+        let Pool { framework, role, agent, left, revocable } = pool;
         if !left.is_empty() {
-            let declined = self.allocator.decline(framework, &role, agent, &left, refusal, self.now);
+            let now = self.now;
+            let declined = self.market(revocable).decline(framework, &role, agent, &left, refusal, now);
             self.check(declined);
             self.touched(agent);
         }
@@ -116,7 +120,8 @@ impl Master {
             // Parts of one agent cannot overlap: a failure would be a fault of the books.
             let sum = left.plus(&offer.resources);
             let left = self.check(sum)?;
-            pool = Some(Pool { framework: offer.framework, role: offer.role, agent: offer.agent, left });
+            let Outstanding { framework, role, agent, revocable, .. } = offer;
+            pool = Some(Pool { framework, role, agent, left, revocable });
         }
         pool
     }
@@ -137,6 +142,13 @@ impl Master {
         if !self.launches.named(pool.framework, &launch.id).is_empty() {
             let message = format!("launch {} is still live, or its end is not acknowledged yet", launch.id);
             return Err(error(Reason::DuplicateTask, message));
+        }
+        if launch.spec.revocable != pool.revocable {
+            let message = match pool.revocable {
+                true => "revocable: its offers are revocable, and the launch says that it is not",
+                false => "revocable: the launch says that it is, and none of its offers is revocable",
+            };
+            return Err(error(Reason::InvalidTask, message.to_owned()));
         }
         self.check_limits(pool.framework, launch, before).map_err(|message| error(Reason::InvalidTask, message))?;
         let left = pool.left.minus(&launch.resources()).map_err(|short| {

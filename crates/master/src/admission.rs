@@ -171,8 +171,8 @@ impl Master {
             self.allocator.add_agent(id, &info.resources, &info.attributes)
         };
         self.check(put);
-        let inactive = self.allocator.set_agent_active(id, false);
-        self.check(inactive);
+        self.lender_added(id, known, &info.attributes);
+        self.set_agent_offered(id, false);
         let forgetful = before.is_some_and(|before| before != registration.incarnation);
         for place in self.launches.on_agent(id) {
             if forgetful && let Some(record) = self.launches.get_mut(&place) {

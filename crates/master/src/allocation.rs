@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use holm_allocator::Grant;
+use holm_allocator::{Allocator, Grant};
 use holm_model::{FrameworkId, Offer, Refusal, Time};
 
 use crate::Master;
@@ -23,31 +23,37 @@ impl Master {
 
     /// Runs the allocator if something may be granted, or sees to it that it runs soon.
     pub(crate) fn allocate_if_due(&mut self) {
-        let expired = self.allocator.next_wake().is_some_and(|due| due <= self.now);
-        if !expired && !self.allocator.has_candidates() {
+        let now = self.now;
+        let expired = |market: &Allocator| market.next_wake().is_some_and(|due| due <= now);
+        let has_work = |market: &Allocator| market.has_candidates();
+        let markets = [&self.allocator, &self.lending];
+        if !markets.into_iter().any(|market| expired(market) || has_work(market)) {
             return;
         }
         if self.now < self.next_run() {
             return self.timers.set(Timer::Allocate, self.next_run());
         }
         self.last_run = Some(self.now);
-        let grants = self.allocator.allocate(self.now, MAX_GRANTS);
-        self.offer_grants(grants);
-        if self.allocator.has_candidates() {
+        for revocable in [false, true] {
+            let grants = self.market(revocable).allocate(now, MAX_GRANTS);
+            self.offer_grants(grants, revocable);
+        }
+        if [&self.allocator, &self.lending].into_iter().any(has_work) {
             self.timers.set(Timer::Allocate, self.next_run());
         }
     }
 
-    fn offer_grants(&mut self, grants: Vec<Grant>) {
+    fn offer_grants(&mut self, grants: Vec<Grant>, revocable: bool) {
         let mut made: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
         for Grant { framework, role, agent, resources } in grants {
             let held = self.frameworks.get(&framework).map_or(0, |framework| framework.offers.len());
             if held >= self.options.max_framework_offers {
-                let withheld = Outstanding { framework, role, agent, resources, made: self.now };
+                let withheld = Outstanding { framework, role, agent, resources, revocable, made: self.now };
                 self.decline_offer(&withheld, Refusal::new(WITHHELD));
                 continue;
             }
-            made.entry(framework).or_default().extend(self.make_offer(NewOffer { framework, role, agent, resources }));
+            let new = NewOffer { framework, role, agent, resources, revocable };
+            made.entry(framework).or_default().extend(self.make_offer(new));
         }
         for (framework, offers) in made {
             self.send_offers(framework, offers);

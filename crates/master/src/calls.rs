@@ -97,8 +97,7 @@ impl Master {
         if let Some(framework) = self.frameworks.get_mut(&id) {
             framework.hungry = !suppress;
         }
-        let done = if suppress { self.allocator.suppress(id, roles) } else { self.allocator.revive(id, roles) };
-        self.check(done);
+        self.set_suppressed(id, roles, suppress);
         self.out.roles = true;
     }
 

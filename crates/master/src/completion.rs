@@ -68,8 +68,7 @@ impl Master {
         let Some(FrameworkState::Completing(ending)) = self.check(entered) else { return };
         self.remove_from_agents(id);
         self.drop_inverse_offers(id);
-        let removed = self.allocator.remove_framework(id);
-        self.check(removed);
+        self.framework_leaves(id);
         self.out.frameworks.insert(id);
         self.out.roles = true;
         self.completed.push_back(id);

@@ -57,25 +57,31 @@ fn no_illegal_step_was_tried(master: &Master) -> Vec<String> {
 }
 
 fn the_allocator_conserves_resources(master: &Master) -> Vec<String> {
-    master.allocator.check().iter().map(|violation| format!("{violation:?}")).collect()
+    let markets = [&master.allocator, &master.lending];
+    markets.into_iter().flat_map(|market| market.check()).map(|violation| format!("{violation:?}")).collect()
 }
 
 fn what_is_out_is_charged(master: &Master) -> Vec<String> {
-    let mut out: BTreeMap<(FrameworkId, Role, AgentId), Resources> = BTreeMap::new();
+    let mut out: BTreeMap<(FrameworkId, Role, AgentId, bool), Resources> = BTreeMap::new();
     let mut wrong = Vec::new();
-    let offers = master.offers.out.values().map(|o| (o.framework, o.role.clone(), o.agent, o.resources.clone()));
+    let offers = master.offers.out.values();
+    let offers = offers.map(|o| ((o.framework, o.role.clone(), o.agent, o.revocable), o.resources.clone()));
     let launches = master.launches.iter().filter(|(_, record)| record.charged > 0);
-    let launches = launches
-        .map(|(place, record)| (place.framework, record.role.clone(), place.agent, record.held_by(record.charged)));
-    for (framework, role, agent, resources) in offers.chain(launches) {
-        let sum = out.entry((framework, role, agent)).or_default();
+    let launches = launches.map(|(place, record)| {
+        let holder = (place.framework, record.role.clone(), place.agent, record.revocable);
+        (holder, record.held_by(record.charged))
+    });
+    for (holder, resources) in offers.chain(launches) {
+        let (framework, agent) = (holder.0, holder.2);
+        let sum = out.entry(holder).or_default();
         match sum.plus(&resources) {
             Ok(total) => *sum = total,
             Err(overlap) => wrong.push(format!("{framework} on {agent}: {overlap}")),
         }
     }
-    for ((framework, role, agent), sum) in &out {
-        let held = master.allocator.held(*framework, role, *agent).cloned().unwrap_or_default();
+    for ((framework, role, agent, revocable), sum) in &out {
+        let market = if *revocable { &master.lending } else { &master.allocator };
+        let held = market.held(*framework, role, *agent).cloned().unwrap_or_default();
         if held != *sum {
             wrong.push(format!("{framework} in {role} on {agent}: out {sum}, charged {held}"));
         }

@@ -70,8 +70,7 @@ impl Master {
         self.timers.cancel(Timer::Ping(id));
         self.timers.set(Timer::AgentTimeout(id), self.now + self.options.agent_timeout);
         if allocated {
-            let inactive = self.allocator.set_agent_active(id, false);
-            self.check(inactive);
+            self.set_agent_offered(id, false);
         }
         self.rescind_agent(id);
         self.out.agents.insert(id);
@@ -100,8 +99,7 @@ impl Master {
             _ => None,
         };
         if allocated {
-            let removed = self.allocator.remove_agent(id);
-            self.check(removed);
+            self.agent_deallocated(id);
         }
         self.touched(id);
         let lost = self.lose_tasks(id);

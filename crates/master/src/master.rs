@@ -35,6 +35,8 @@ pub struct Master {
     pub(crate) cluster: ClusterRecord,
     pub(crate) options: Options,
     pub(crate) allocator: Allocator,
+    /// The same for what is lent.
+    pub(crate) lending: Allocator,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
     pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
     /// Completed frameworks that are still remembered, oldest first.
@@ -69,6 +71,7 @@ impl Master {
             now,
             cluster: registry.cluster,
             allocator: Allocator::new(options.allocator.clone()),
+            lending: Allocator::new(options.allocator.clone()),
             options,
             agents: BTreeMap::new(),
             frameworks: BTreeMap::new(),
@@ -116,14 +119,15 @@ impl Master {
             if matches!(framework.state, FrameworkState::Disconnected) {
                 let patience = framework.info.failover_timeout.max(self.options.framework_reconnect);
                 self.timers.set(Timer::FrameworkTimeout(id), self.now + patience);
-                self.allocator.add_framework(id, framework.info.roles.iter().cloned());
-                let inactive = self.allocator.set_framework_active(id, false);
-                self.check(inactive);
+                let roles = framework.info.roles.clone();
+                self.frameworks.insert(id, framework);
+                self.framework_wants(id, &roles);
+                self.set_framework_offered(id, false);
             } else {
                 self.completed.push_back(id);
+                self.frameworks.insert(id, framework);
             }
             self.out.frameworks.insert(id);
-            self.frameworks.insert(id, framework);
         }
     }
 
@@ -261,7 +265,8 @@ impl Master {
         if self.deposed {
             return None;
         }
-        let filter = self.allocator.next_wake().map(|due| due.max(self.next_run()));
+        let filters = [&self.allocator, &self.lending].map(|market| market.next_wake());
+        let filter = filters.into_iter().flatten().min().map(|due| due.max(self.next_run()));
         [filter, self.timers.next()].into_iter().flatten().min()
     }
 

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holm_model::{AgentId, FrameworkId, Offer, OfferId, Portions, Refusal, Resources, Role, SchedulerEvent, Time};
+use holm_model::{AgentId, FrameworkId, Offer, OfferId, Refusal, Resources, Role, SchedulerEvent, Time};
 
 use crate::frameworks::Framework;
 use crate::options::MESSAGE_TARGET_BYTES;
+use crate::revocable::portions_of;
 use crate::timers::Timer;
 use crate::{Delta, Master};
 
@@ -22,6 +23,8 @@ pub(crate) struct Outstanding {
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
     pub(crate) resources: Resources,
+    /// Whether it is lent.
+    pub(crate) revocable: bool,
     pub(crate) made: Time,
 }
 
@@ -47,7 +50,7 @@ pub(crate) enum OfferError {
     Foreign(OfferId),
     #[error("offer {0} is named twice")]
     Twice(OfferId),
-    #[error("offer {0} is of another agent or role than the first")]
+    #[error("offer {0} is of another agent or role than the first, or only one of them is revocable")]
     Mixed(OfferId),
 }
 
@@ -57,6 +60,8 @@ pub(crate) struct NewOffer {
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
     pub(crate) resources: Resources,
+    /// Whether it is lent.
+    pub(crate) revocable: bool,
 }
 
 impl Master {
@@ -72,7 +77,7 @@ impl Master {
             agent: new.agent,
             hostname: agent.info.hostname.clone(),
             resources: new.resources.clone(),
-            portions: Portions::unreserved(new.resources.clone()),
+            portions: portions_of(new.resources.clone(), new.revocable),
             attributes: agent.info.attributes.clone(),
             demand: None,
             gang: None,
@@ -80,8 +85,9 @@ impl Master {
         let to = self.frameworks.get_mut(&new.framework)?;
         to.offers.insert(id);
         to.hungry = false;
-        let NewOffer { framework, role, agent, resources } = new;
-        self.offers.out.insert(id, Outstanding { framework, role, agent, resources, made: self.now });
+        let NewOffer { framework, role, agent, resources, revocable } = new;
+        let outstanding = Outstanding { framework, role, agent, resources, revocable, made: self.now };
+        self.offers.out.insert(id, outstanding);
         self.offers.by_agent.entry(agent).or_default().insert(id);
         self.timers.set(Timer::Offer(id), self.now + self.options.offer_timeout);
         self.timers.set_once(Timer::Contention, self.now + CONTENTION_INTERVAL);
@@ -124,14 +130,16 @@ impl Master {
 
     /// Gives what an offer held back, without a filter.
     pub(crate) fn release_offer(&mut self, offer: &Outstanding) {
-        let released = self.allocator.release(offer.framework, &offer.role, offer.agent, &offer.resources);
+        let Outstanding { framework, role, agent, resources, revocable, .. } = offer;
+        let released = self.market(*revocable).release(*framework, role, *agent, resources);
         self.check(released);
     }
 
     /// Gives what an offer held back; the framework does not want to see it for a while.
     pub(crate) fn decline_offer(&mut self, offer: &Outstanding, refusal: Refusal) {
-        let Outstanding { framework, role, agent, resources, .. } = offer;
-        let declined = self.allocator.decline(*framework, role, *agent, resources, refusal, self.now);
+        let Outstanding { framework, role, agent, resources, revocable, .. } = offer;
+        let now = self.now;
+        let declined = self.market(*revocable).decline(*framework, role, *agent, resources, refusal, now);
         self.check(declined);
     }
 
@@ -220,7 +228,7 @@ impl Master {
                 return Err(OfferError::Twice(*id));
             }
             let first = first.get_or_insert(offer);
-            if (first.agent, &first.role) != (offer.agent, &offer.role) {
+            if (first.agent, &first.role, first.revocable) != (offer.agent, &offer.role, offer.revocable) {
                 return Err(OfferError::Mixed(*id));
             }
         }

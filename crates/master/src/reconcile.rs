@@ -111,8 +111,7 @@ impl Master {
         let first = !std::mem::replace(&mut peer.reported, true);
         let takes_launches = peer.condition.held_back.is_none();
         let Some(AgentState::Recovering(_, report)) = self.check(left) else { return };
-        let activated = self.allocator.set_agent_active(agent, takes_launches);
-        self.check(activated);
+        self.set_agent_offered(agent, takes_launches);
         self.touched(agent);
         let absent = self.end_absent(agent, &report);
         self.tell_frameworks(agent, &report, first);

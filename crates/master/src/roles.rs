@@ -97,7 +97,7 @@ impl Master {
     /// Puts a record in force.
     fn enforce(&mut self, record: &RoleRecord) {
         self.roles.set(record);
-        self.allocator.set_weight(&record.role, record.weight);
+        self.weigh_role(&record.role, record.weight);
         self.out.delta(Delta::RoleSet(record.clone()));
         self.out.roles = true;
     }

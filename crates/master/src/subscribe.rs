@@ -187,12 +187,10 @@ impl Master {
         let entered = framework.state.enter(FrameworkState::Connected(Subscription { session, pending }));
         let roles = framework.info.roles.clone();
         self.check(entered);
-        self.allocator.add_framework(id, roles);
-        let revived = self.allocator.revive(id, &[]);
-        self.check(revived);
+        self.framework_wants(id, &roles);
+        self.set_suppressed(id, &[], false);
         if !suppressed.is_empty() {
-            let done = self.allocator.suppress(id, &suppressed);
-            self.check(done);
+            self.set_suppressed(id, &suppressed, true);
         }
         self.out.roles = true;
         self.timers.set(Timer::Heartbeat(id), self.now + self.options.heartbeat_interval);
@@ -249,8 +247,7 @@ impl Master {
     pub(crate) fn silence(&mut self, id: FrameworkId) {
         self.timers.cancel(Timer::Heartbeat(id));
         self.recover_offers(id);
-        let inactive = self.allocator.set_framework_active(id, false);
-        self.check(inactive);
+        self.set_framework_offered(id, false);
         self.out.roles = true;
     }
 

@@ -81,18 +81,18 @@ impl Master {
         let Some(record) = self.launches.get_mut(place) else { return true };
         let (charged, needed) = (record.charged, if allocated { record.slots_needed() } else { 0 });
         let difference = record.held_by(charged.abs_diff(needed));
-        let role = record.role.clone();
+        let (role, revocable) = (record.role.clone(), record.revocable);
         record.charged = needed;
         if charged == needed {
             return true;
         }
         self.touched(place.agent);
         if needed < charged {
-            let released = self.allocator.release(place.framework, &role, place.agent, &difference);
+            let released = self.market(revocable).release(place.framework, &role, place.agent, &difference);
             self.check(released);
             return true;
         }
-        let done = self.allocator.allocated(place.framework, &role, place.agent, &difference).is_ok();
+        let done = self.market(revocable).allocated(place.framework, &role, place.agent, &difference).is_ok();
         if !done && let Some(record) = self.launches.get_mut(place) {
             record.charged = charged;
         }
@@ -116,7 +116,8 @@ impl Master {
         }
         if record.charged > 0 {
             let held = record.held_by(record.charged);
-            let released = self.allocator.release(place.framework, &record.role, place.agent, &held);
+            let market = self.market(record.revocable);
+            let released = market.release(place.framework, &record.role, place.agent, &held);
             self.check(released);
         }
         self.out.frameworks.insert(place.framework);

@@ -7,4 +7,5 @@ mod harness;
 mod offers;
 mod properties;
 mod reconcile;
+mod revocable;
 mod roles;

@@ -39,7 +39,7 @@ impl Master {
                 self.runner_lost(agent, framework, runner, message);
             }
             ToMaster::Condition(condition) => self.agent_condition(agent, condition),
-            ToMaster::Revocable(estimate) => self.revocable_estimate(agent, estimate),
+            ToMaster::Revocable(estimate) => self.revocable_estimate(agent, &estimate),
             ToMaster::Pong => {}
         }
     }
@@ -54,8 +54,7 @@ impl Master {
         if !active || before.held_back.is_some() == held_back {
             return;
         }
-        let changed = self.allocator.set_agent_active(id, !held_back);
-        self.check(changed);
+        self.set_agent_offered(id, !held_back);
         if held_back {
             self.rescind_agent(id);
         }

@@ -38,6 +38,12 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// Whether it is lent: for launches marked `revocable`, which may have to give it back at any time. An offer is wholly so or
+    /// not at all.
+    pub fn is_revocable(&self) -> bool {
+        self.portions.iter().any(|(origin, _)| *origin == Origin::Revocable)
+    }
+
     /// What launches can take of it without naming a volume.
     pub fn usable(&self) -> Resources {
         self.portions.filtered(|origin| !matches!(origin, Origin::Volume(..))).total()

@@ -60,7 +60,7 @@ impl State {
     /// What is out in offers, by agent.
     pub(crate) fn offered_by_agent(&self) -> BTreeMap<AgentId, Resources> {
         let mut offered = BTreeMap::<AgentId, Resources>::new();
-        for OfferEntry { offer, .. } in self.offers.values() {
+        for OfferEntry { offer, .. } in self.offers.values().filter(|entry| !entry.offer.is_revocable()) {
             let sum = offered.entry(offer.agent).or_insert(Resources::EMPTY);
             *sum = sum.plus(&offer.resources).unwrap_or_else(|_| std::mem::take(sum));
         }

@@ -154,6 +154,11 @@ impl RunScheduler {
     fn offers(&mut self, offers: Vec<Offer>, calls: &mut Calls) {
         let mut by_agent: BTreeMap<AgentId, (Vec<OfferId>, Resources, Arc<str>)> = BTreeMap::new();
         for offer in offers {
+            if offer.is_revocable() != self.job.spec.revocable {
+                // Ordinary resources are of no use to a revocable job.
+                calls.decline([offer.id], Some(Refusal::new(NOT_NEEDED)));
+                continue;
+            }
             let has = |mount: &VolumeMount| offer.portions.volume(&mount.id, &offer.role).is_some();
             if let Some(absent) = self.job.spec.volumes.iter().find(|mount| !has(mount)) {
                 self.missing_volume.get_or_insert_with(|| absent.id.clone());
