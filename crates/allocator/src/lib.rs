@@ -27,6 +27,8 @@ mod candidates;
 mod check;
 #[cfg_attr(not(test), allow(dead_code, reason = "the table is for the demands, which follow"))]
 mod constraints;
+#[cfg_attr(not(test), allow(dead_code, reason = "served once the core has leaves and agents by number"))]
+mod demand;
 mod error;
 mod explain;
 mod filters;
@@ -43,6 +45,7 @@ mod tree;
 pub use allocator::Allocator;
 pub use check::Violation;
 pub use constraints::{MAX_PATTERN_BYTES, MAX_PATTERNS, PatternError, check_patterns, first_unmet};
+pub use demand::{Bundle, Served};
 pub use error::{AgentError, ChargeError, FrameworkError, ReleaseError};
 pub use explain::{
     AgentFacts, Bound, Cause, ClassReasons, Exclusion, Explained, MAX_CLASSES, Short, Wish, explain, first_cause,
