@@ -1,0 +1,696 @@
+//! The tree of those who share the cluster.
+//!
+//! Below the root stand the top-level roles, below a role its sub-roles and the frameworks subscribed to it. When a role
+//! has both, its frameworks stand together under one node of their own, so that they compete with the sub-roles as one,
+//! however many they are. What is reserved for a role and used by nobody is held by a node that never wants anything.
+//!
+//! This module is the shape of the tree; `fair` keeps its shares, `quota` its guarantees and limits.
+
+mod fair;
+mod quota;
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use holm_model::{DEFAULT_WEIGHT, FrameworkId, Role};
+
+use crate::lookup::Lookup;
+use crate::names::Amounts;
+use crate::queues::{Entry, Queues, Ties};
+
+pub(crate) use fair::ONE;
+pub(crate) use quota::{Bounds, Room};
+
+/// A node.
+pub(crate) type Node = u32;
+
+/// The root.
+pub(crate) const ROOT: Node = 0;
+
+/// What a node stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Everything.
+    Root,
+    /// A role, by its whole path.
+    Role(Role),
+    /// The frameworks of a role that has sub-roles.
+    Own,
+    /// What is reserved for a role and not in use.
+    Idle,
+    /// A framework in the role above it.
+    Framework(FrameworkId),
+    /// A number that is free for the next node.
+    Vacant,
+}
+
+/// How a node's usage is part of its parent's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Joined {
+    /// Not at all.
+    #[default]
+    Not,
+    /// As it is: the node is blocked, or has nothing that counts.
+    Aside,
+    /// Rescaled to the smallest of its siblings.
+    Rescaled,
+}
+
+/// One node, without its amounts.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) kind: Kind,
+    pub(crate) parent: Node,
+    children: Vec<Node>,
+    /// Its place among its parent's children.
+    place: usize,
+    weight: NonZeroU32,
+    /// How often it was chosen.
+    grants: u64,
+    /// How many leaves at or below it want offers.
+    wanting: u32,
+    /// How many of its children are not blocked; for a leaf, whether it is not.
+    open: u32,
+    joined: Joined,
+    /// Whether it counts among its parent's children that are not blocked.
+    counted: bool,
+    /// Its dominant share over resources that are not used up, in units of [`ONE`].
+    share: u64,
+    /// The same over all resources.
+    full: u64,
+    /// Wants offers, and needs what is used up.
+    stuck: bool,
+    /// Which resources a leaf needs; those it has, when nothing is known.
+    needs: Option<u32>,
+    bounds: Option<Box<Bounds>>,
+    /// The resources of which a grant was cut down for the sake of this node's limit; at the root, of guarantees.
+    pub(crate) cut: u32,
+    /// On how many agents a leaf holds something.
+    pub(crate) agents: u32,
+}
+
+impl Record {
+    fn new(kind: Kind, parent: Node, weight: NonZeroU32) -> Record {
+        Record {
+            kind,
+            parent,
+            children: Vec::new(),
+            place: 0,
+            weight,
+            grants: 0,
+            wanting: 0,
+            open: 0,
+            joined: Joined::Not,
+            counted: false,
+            share: 0,
+            full: 0,
+            stuck: false,
+            needs: None,
+            bounds: None,
+            cut: 0,
+            agents: 0,
+        }
+    }
+
+    /// Whether a leaf at or below it wants offers.
+    pub(crate) fn is_wanting(&self) -> bool {
+        self.wanting > 0
+    }
+
+    pub(crate) fn weight(&self) -> NonZeroU32 {
+        self.weight
+    }
+
+    fn is_leaf(&self) -> bool {
+        matches!(self.kind, Kind::Framework(_) | Kind::Idle)
+    }
+}
+
+/// The tree and everything that is summed up along it. Amounts of all nodes lie side by side, `width` to a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Roles {
+    nodes: Vec<Record>,
+    vacant: Vec<Node>,
+    roles: BTreeMap<Role, Node>,
+    leaves: Lookup<FrameworkId, Vec<Node>>,
+    width: usize,
+    /// What nodes hold.
+    used: Vec<u128>,
+    /// The revocable part of it.
+    soft: Vec<u128>,
+    /// What nodes hold as fairness counts it, each resource as a part of the cluster, in units of [`ONE`].
+    scaled: Vec<u64>,
+    /// `scaled` over the node's share.
+    profile: Vec<u64>,
+    /// The sum of the weighted profiles of children that are rescaled.
+    rescaled: Vec<u128>,
+    /// The sum of what the other children hold.
+    aside: Vec<u128>,
+    /// What must stay free for the guarantees at and below a node.
+    owed: Vec<u128>,
+    /// The sum of that of the children.
+    owed_below: Vec<u128>,
+    /// Children that want offers, by share.
+    order: Queues,
+    /// Children that are not blocked, by share; kept only while something is used up.
+    floor: Queues,
+    /// Children that want offers and have a guarantee to be met, by how much of it they have.
+    urgent: Queues,
+    /// What the cluster has.
+    capacity: Vec<u128>,
+    /// Resources that do not count in shares.
+    excluded: u32,
+    /// Resources that are used up.
+    saturated: u32,
+    /// Every share is to be computed anew before it is used.
+    stale: bool,
+    /// How many nodes have a guarantee, and how many a limit.
+    pub(crate) guarantees: usize,
+    pub(crate) limits: usize,
+}
+
+impl Ties for Vec<Record> {
+    fn compare(&self, a: Node, b: Node) -> Ordering {
+        match (&self[a as usize].kind, &self[b as usize].kind) {
+            (Kind::Framework(a), Kind::Framework(b)) => a.cmp(b),
+            (Kind::Role(a), Kind::Role(b)) => a.cmp(b),
+            (Kind::Role(_), _) => Ordering::Greater,
+            (_, Kind::Role(_)) => Ordering::Less,
+            _ => a.cmp(&b),
+        }
+    }
+}
+
+impl Roles {
+    /// A tree of `width` resources with nobody in it.
+    pub(crate) fn new(width: usize) -> Roles {
+        let mut roles = Roles {
+            nodes: Vec::new(),
+            vacant: Vec::new(),
+            roles: BTreeMap::new(),
+            leaves: Lookup::default(),
+            width,
+            used: Vec::new(),
+            soft: Vec::new(),
+            scaled: Vec::new(),
+            profile: Vec::new(),
+            rescaled: Vec::new(),
+            aside: Vec::new(),
+            owed: Vec::new(),
+            owed_below: Vec::new(),
+            order: Queues::default(),
+            floor: Queues::default(),
+            urgent: Queues::default(),
+            capacity: vec![0; width],
+            excluded: 0,
+            saturated: 0,
+            stale: false,
+            guarantees: 0,
+            limits: 0,
+        };
+        roles.add(Kind::Root, ROOT, DEFAULT_WEIGHT);
+        roles
+    }
+
+    pub(crate) fn node(&self, node: Node) -> &Record {
+        &self.nodes[node as usize]
+    }
+
+    pub(crate) fn node_mut(&mut self, node: Node) -> &mut Record {
+        &mut self.nodes[node as usize]
+    }
+
+    /// How many numbers of nodes there are, vacant ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The node of a role.
+    pub(crate) fn role(&self, role: &Role) -> Option<Node> {
+        self.roles.get(role).copied()
+    }
+
+    /// The roles that have a node, by path.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Role, Node)> {
+        self.roles.iter().map(|(role, node)| (role, *node))
+    }
+
+    /// The leaf of a framework in a role.
+    pub(crate) fn leaf(&self, framework: FrameworkId, role: &Role) -> Option<Node> {
+        let leaves = self.leaves.get(&framework)?;
+        leaves.iter().copied().find(|leaf| self.role_of(*leaf) == Some(role))
+    }
+
+    /// The role of a leaf.
+    pub(crate) fn role_of(&self, leaf: Node) -> Option<&Role> {
+        self.up(leaf).find_map(|node| match &self.node(node).kind {
+            Kind::Role(role) => Some(role),
+            _ => None,
+        })
+    }
+
+    /// Whose leaf it is, and in which role.
+    pub(crate) fn owner(&self, leaf: Node) -> Option<(FrameworkId, &Role)> {
+        match self.nodes.get(leaf as usize)?.kind {
+            Kind::Framework(framework) => Some((framework, self.role_of(leaf)?)),
+            _ => None,
+        }
+    }
+
+    /// A node and those above it, without the root.
+    pub(crate) fn up(&self, node: Node) -> impl Iterator<Item = Node> {
+        let real = |node: Node| (node != ROOT).then_some(node);
+        std::iter::successors(real(node), move |node| real(self.node(*node).parent))
+    }
+
+    /// The leaves of a role's own frameworks, by framework.
+    pub(crate) fn frameworks_of(&self, role: Node) -> Vec<(FrameworkId, Node)> {
+        let children = |node: Node| self.node(node).children.iter().copied();
+        let own = children(role).find(|child| self.node(*child).kind == Kind::Own);
+        let leaf = |child: Node| match self.node(child).kind {
+            Kind::Framework(framework) => Some((framework, child)),
+            _ => None,
+        };
+        let mut found: Vec<_> = children(own.unwrap_or(role)).filter_map(leaf).collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// The leaves of all frameworks, in no order that means anything.
+    pub(crate) fn all_leaves(&self) -> impl Iterator<Item = Node> {
+        let is_leaf = |(_, record): &(Node, &Record)| matches!(record.kind, Kind::Framework(_));
+        (0u32..).zip(&self.nodes).filter(is_leaf).map(|(node, _)| node)
+    }
+
+    /// Makes room for more resources.
+    pub(crate) fn widen(&mut self, width: usize) {
+        let old = std::mem::replace(&mut self.width, width);
+        let count = self.nodes.len();
+        for amounts in [
+            &mut self.used,
+            &mut self.soft,
+            &mut self.rescaled,
+            &mut self.aside,
+            &mut self.owed,
+            &mut self.owed_below,
+        ] {
+            *amounts = restride(amounts, old, width, count);
+        }
+        self.scaled = restride(&self.scaled, old, width, count);
+        self.profile = restride(&self.profile, old, width, count);
+        self.capacity.resize(width, 0);
+    }
+
+    /// Sets which resources do not count in shares.
+    pub(crate) fn exclude(&mut self, mask: u32) {
+        self.excluded = mask;
+        self.stale = true;
+    }
+
+    /// The node of a role, with those above it, made if they are not there. `weight` tells the weights of new ones.
+    pub(crate) fn ensure_role(&mut self, role: &Role, weight: &impl Fn(&Role) -> NonZeroU32) -> Node {
+        if let Some(node) = self.role(role) {
+            return node;
+        }
+        let parent = match role.parent() {
+            Some(above) => {
+                let above = self.ensure_role(&above, weight);
+                self.set_frameworks_apart(above);
+                above
+            }
+            None => ROOT,
+        };
+        let node = self.add(Kind::Role(role.clone()), parent, weight(role));
+        self.roles.insert(role.clone(), node);
+        node
+    }
+
+    /// The leaf of a framework in a role, made if it is not there, wanting nothing.
+    pub(crate) fn ensure_leaf(
+        &mut self,
+        framework: FrameworkId,
+        role: &Role,
+        weight: &impl Fn(&Role) -> NonZeroU32,
+    ) -> Node {
+        if let Some(leaf) = self.leaf(framework, role) {
+            return leaf;
+        }
+        let role = self.ensure_role(role, weight);
+        let children = &self.node(role).children;
+        let has = |kind: fn(&Kind) -> bool| children.iter().copied().find(|child| kind(&self.node(*child).kind));
+        let parent = match (has(|kind| *kind == Kind::Own), has(|kind| matches!(kind, Kind::Role(_)))) {
+            (Some(own), _) => own,
+            (None, Some(_)) => self.add(Kind::Own, role, DEFAULT_WEIGHT),
+            (None, None) => role,
+        };
+        let leaf = self.add(Kind::Framework(framework), parent, DEFAULT_WEIGHT);
+        self.leaves.entry(framework).or_default().push(leaf);
+        leaf
+    }
+
+    /// The node that holds what is reserved for a role and not in use, made if it is not there.
+    pub(crate) fn ensure_idle(&mut self, role: &Role, weight: &impl Fn(&Role) -> NonZeroU32) -> Node {
+        let role = self.ensure_role(role, weight);
+        let found = self.node(role).children.iter().copied().find(|child| self.node(*child).kind == Kind::Idle);
+        found.unwrap_or_else(|| self.add(Kind::Idle, role, DEFAULT_WEIGHT))
+    }
+
+    /// A role gets its first sub-role: its frameworks move under a node of their own.
+    fn set_frameworks_apart(&mut self, role: Node) {
+        let is_leaf = |child: &Node| matches!(self.node(*child).kind, Kind::Framework(_));
+        let leaves: Vec<Node> = self.node(role).children.iter().copied().filter(is_leaf).collect();
+        if leaves.is_empty() {
+            return;
+        }
+        let own = self.add(Kind::Own, role, DEFAULT_WEIGHT);
+        for leaf in leaves {
+            self.detach(leaf);
+            self.attach(leaf, own);
+            self.node_mut(own).grants += self.node(leaf).grants;
+            self.sum_up(own);
+            self.refresh(leaf);
+        }
+    }
+
+    /// What a node without amounts of its own holds is what its children hold.
+    fn sum_up(&mut self, node: Node) {
+        let children = self.node(node).children.clone();
+        for r in 0..self.width {
+            let at = |child: &Node| *child as usize * self.width + r;
+            let sums: (u128, u128) = children.iter().fold((0, 0), |sum, child| {
+                (sum.0 + self.used[at(child)], sum.1 + self.soft[at(child)])
+            });
+            (self.used[at(&node)], self.soft[at(&node)]) = sums;
+        }
+        self.node_mut(node).wanting = children.iter().map(|child| self.node(*child).wanting).sum();
+    }
+
+    fn add(&mut self, kind: Kind, parent: Node, weight: NonZeroU32) -> Node {
+        let record = Record::new(kind, parent, weight);
+        let node = match self.vacant.pop() {
+            Some(node) => {
+                *self.node_mut(node) = record;
+                node
+            }
+            None => {
+                let node = Node::try_from(self.nodes.len()).expect("far fewer than 2^32 roles and frameworks fit memory");
+                self.nodes.push(record);
+                let size = self.nodes.len() * self.width;
+                for amounts in [
+                    &mut self.used,
+                    &mut self.soft,
+                    &mut self.rescaled,
+                    &mut self.aside,
+                    &mut self.owed,
+                    &mut self.owed_below,
+                ] {
+                    amounts.resize(size, 0);
+                }
+                self.scaled.resize(size, 0);
+                self.profile.resize(size, 0);
+                [&mut self.order, &mut self.floor, &mut self.urgent].into_iter().for_each(|queue| queue.ensure(node));
+                node
+            }
+        };
+        if node != ROOT {
+            self.attach(node, parent);
+            self.refresh(node);
+        }
+        node
+    }
+
+    fn attach(&mut self, node: Node, parent: Node) {
+        let place = self.node(parent).children.len();
+        self.node_mut(parent).children.push(node);
+        let record = self.node_mut(node);
+        (record.parent, record.place) = (parent, place);
+    }
+
+    fn detach(&mut self, node: Node) {
+        let Record { parent, place, .. } = *self.node(node);
+        self.leave(node);
+        if !self.stale {
+            for queue in [&mut self.order, &mut self.floor, &mut self.urgent] {
+                queue.remove(parent, node, &self.nodes);
+            }
+        }
+        let siblings = &mut self.node_mut(parent).children;
+        siblings.swap_remove(place);
+        if let Some(moved) = siblings.get(place).copied() {
+            self.node_mut(moved).place = place;
+        }
+    }
+
+    /// Removes a leaf that uses and wants nothing, and the nodes above that nothing is left of.
+    pub(crate) fn remove(&mut self, leaf: Node) {
+        let mut node = leaf;
+        while node != ROOT && self.node(node).children.is_empty() && self.node(node).bounds.is_none() {
+            let parent = self.node(node).parent;
+            self.detach(node);
+            match std::mem::replace(&mut self.node_mut(node).kind, Kind::Vacant) {
+                Kind::Framework(framework) => self.forget_leaf(framework, node),
+                Kind::Role(role) => drop(self.roles.remove(&role)),
+                _ => {}
+            }
+            self.clear(node);
+            self.vacant.push(node);
+            self.refresh(parent);
+            node = parent;
+        }
+    }
+
+    fn forget_leaf(&mut self, framework: FrameworkId, leaf: Node) {
+        if let Some(leaves) = self.leaves.get_mut(&framework) {
+            leaves.retain(|other| *other != leaf);
+            if leaves.is_empty() {
+                self.leaves.remove(&framework);
+            }
+        }
+    }
+
+    /// Zeroes the amounts of a node. Sums of its children that are left are rounding of nothing: they are zero already.
+    fn clear(&mut self, node: Node) {
+        let range = node as usize * self.width..(node as usize + 1) * self.width;
+        self.used[range.clone()].fill(0);
+        self.soft[range.clone()].fill(0);
+        self.rescaled[range.clone()].fill(0);
+        self.aside[range.clone()].fill(0);
+        self.owed[range.clone()].fill(0);
+        self.owed_below[range.clone()].fill(0);
+        self.scaled[range.clone()].fill(0);
+        self.profile[range].fill(0);
+    }
+
+    /// Adds a use of a leaf all the way up, and counts it as a grant if it was one.
+    pub(crate) fn charge(&mut self, leaf: Node, all: &Amounts, soft: Option<&Amounts>, is_grant: bool) {
+        self.change(leaf, all, soft, |sum, more| sum + more);
+        if is_grant {
+            for node in self.up(leaf).collect::<Path>() {
+                self.node_mut(node).grants += 1;
+            }
+        }
+        self.refresh(leaf);
+    }
+
+    /// Takes a use off a leaf all the way up.
+    pub(crate) fn release(&mut self, leaf: Node, all: &Amounts, soft: Option<&Amounts>) {
+        self.change(leaf, all, soft, u128::saturating_sub);
+        self.refresh(leaf);
+    }
+
+    fn change(&mut self, leaf: Node, all: &Amounts, soft: Option<&Amounts>, apply: impl Fn(u128, u128) -> u128) {
+        let mut node = leaf;
+        loop {
+            let at = node as usize * self.width;
+            for (used, more) in self.used[at..at + self.width].iter_mut().zip(all) {
+                *used = apply(*used, u128::from(*more));
+            }
+            if let Some(amounts) = soft {
+                for (used, more) in self.soft[at..at + self.width].iter_mut().zip(amounts) {
+                    *used = apply(*used, u128::from(*more));
+                }
+            }
+            if node == ROOT {
+                return;
+            }
+            node = self.node(node).parent;
+        }
+    }
+
+    /// Sets whether a leaf wants offers; tells whether that is a change.
+    pub(crate) fn set_wanting(&mut self, leaf: Node, wanting: bool) -> bool {
+        if self.node(leaf).is_wanting() == wanting {
+            return false;
+        }
+        let path = self.up(leaf).chain([ROOT]).collect::<Path>();
+        for node in path {
+            let count = &mut self.node_mut(node).wanting;
+            *count = if wanting { *count + 1 } else { count.saturating_sub(1) };
+        }
+        self.refresh(leaf);
+        true
+    }
+
+    /// Sets which resources a leaf needs: it is set aside while one of them is used up. `None`: those that it has.
+    pub(crate) fn set_needs(&mut self, leaf: Node, needs: Option<u32>) {
+        if std::mem::replace(&mut self.node_mut(leaf).needs, needs) != needs {
+            self.refresh(leaf);
+        }
+    }
+
+    /// Sets the weight of a node.
+    pub(crate) fn set_weight(&mut self, node: Node, weight: NonZeroU32) {
+        self.leave(node);
+        self.node_mut(node).weight = weight;
+        self.refresh(node);
+    }
+
+    /// What a node holds.
+    pub(crate) fn used(&self, node: Node) -> &[u128] {
+        &self.used[node as usize * self.width..][..self.width]
+    }
+
+    /// What a node holds that counts against guarantees and limits: all that cannot be taken back at any time.
+    pub(crate) fn firm(&self, node: Node, resource: usize) -> u128 {
+        let at = node as usize * self.width + resource;
+        self.used[at].saturating_sub(self.soft[at])
+    }
+
+    /// The first leaf in order below `from` that `visit` takes, with what it makes of it. `enter` tells which nodes to look
+    /// below.
+    pub(crate) fn find<T>(
+        &self,
+        from: Node,
+        enter: &impl Fn(Node) -> bool,
+        visit: &mut impl FnMut(Node) -> Option<T>,
+    ) -> Option<T> {
+        if !self.node(from).is_wanting() || !enter(from) {
+            return None;
+        }
+        if self.node(from).is_leaf() {
+            return visit(from);
+        }
+        self.order.walk(from, &self.nodes, |child| self.find(child, enter, visit))
+    }
+
+    /// The same for the guarantees that are to be met: those who have least of theirs first; below a node whose own
+    /// guarantee is at stake, everybody in order.
+    pub(crate) fn find_urgent<T>(
+        &self,
+        from: Node,
+        enter: &impl Fn(Node) -> bool,
+        visit: &mut impl FnMut(Node) -> Option<T>,
+    ) -> Option<T> {
+        let found = self.urgent.walk(from, &self.nodes, |child| self.find_urgent(child, enter, visit));
+        if found.is_none() && self.owes(from) { self.find(from, enter, visit) } else { found }
+    }
+
+    /// Whether anybody who wants offers has a guarantee to be met.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent.first(ROOT).is_some()
+    }
+
+    /// The wanting leaf that is first in order, whether or not it will take anything.
+    pub(crate) fn first(&self) -> Option<Node> {
+        let mut node = ROOT;
+        while !self.node(node).is_leaf() {
+            node = self.order.first(node)?.node;
+        }
+        Some(node)
+    }
+
+    /// The order in which a node's children are served.
+    #[cfg(test)]
+    pub(crate) fn served(&self) -> Vec<Node> {
+        let mut leaves = Vec::new();
+        let end: Option<()> = self.find(ROOT, &|_| true, &mut |leaf| {
+            leaves.push(leaf);
+            None
+        });
+        assert!(end.is_none());
+        leaves
+    }
+
+    /// What is wrong with the tree: sums that are not those of the children, numbers that computing anew would change.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut found: Vec<String> = (0u32..).zip(&self.nodes).filter_map(|(node, _)| self.fault(node)).collect();
+        let queues = [&self.order, &self.floor, &self.urgent];
+        if !queues.iter().all(|queue| queue.is_sound(&self.nodes)) {
+            found.push("a queue is out of order".to_owned());
+        }
+        if !self.stale {
+            let mut fresh = self.clone();
+            fresh.rebuild();
+            let same = fresh.scaled == self.scaled && fresh.owed == self.owed && fresh.same_queues(self);
+            found.extend((!same).then(|| "what was kept up differs from what is computed anew".to_owned()));
+        }
+        found
+    }
+
+    fn same_queues(&self, other: &Roles) -> bool {
+        let set = |queues: &Queues, node: Node| {
+            queues.entries(node).iter().map(|entry| (entry.node, entry.key, entry.grants)).collect::<BTreeSet<_>>()
+        };
+        let pairs = [(&self.order, &other.order), (&self.floor, &other.floor), (&self.urgent, &other.urgent)];
+        (0u32..).zip(&self.nodes).all(|(node, _)| pairs.iter().all(|(a, b)| set(a, node) == set(b, node)))
+    }
+
+    fn fault(&self, node: Node) -> Option<String> {
+        let record = self.node(node);
+        if record.is_leaf() || record.kind == Kind::Vacant {
+            return None;
+        }
+        let mut sums = (vec![0u128; self.width], vec![0u128; self.width], 0);
+        for child in &record.children {
+            let at = *child as usize * self.width;
+            sums.0.iter_mut().zip(&self.used[at..]).for_each(|(sum, more)| *sum += more);
+            sums.1.iter_mut().zip(&self.soft[at..]).for_each(|(sum, more)| *sum += more);
+            sums.2 += self.node(*child).wanting;
+            if self.node(*child).parent != node {
+                return Some(format!("{:?}: a child is someone else's", record.kind));
+            }
+        }
+        let at = node as usize * self.width;
+        let same = sums.0 == self.used[at..at + self.width] && sums.1 == self.soft[at..at + self.width];
+        (!same || sums.2 != record.wanting).then(|| format!("{:?}: not the sum of its children", record.kind))
+    }
+
+    fn entry(&self, node: Node, key: u64) -> Entry {
+        Entry { key, grants: self.node(node).grants, node }
+    }
+}
+
+/// A node and those above it; roles are at most eight deep, with a root, a framework and its group.
+struct Path([Node; 12], usize);
+
+impl FromIterator<Node> for Path {
+    fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Path {
+        let mut path = Path([ROOT; 12], 0);
+        for node in nodes.into_iter().take(12) {
+            path.0[path.1] = node;
+            path.1 += 1;
+        }
+        path
+    }
+}
+
+impl IntoIterator for Path {
+    type Item = Node;
+    type IntoIter = std::iter::Take<std::array::IntoIter<Node, 12>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().take(self.1)
+    }
+}
+
+fn restride<T: Copy + Default>(amounts: &[T], old: usize, new: usize, count: usize) -> Vec<T> {
+    let mut wide = vec![T::default(); new * count];
+    for (to, from) in wide.chunks_mut(new).zip(amounts.chunks(old)) {
+        to[..old].copy_from_slice(from);
+    }
+    wide
+}
+
+#[cfg(test)]
+mod tests;
