@@ -1,109 +1,134 @@
-//! The agents a run has to visit, and for whose sake.
+//! The agents a run has to visit, in order.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 
-use holm_model::AgentId;
+use holm_model::{AgentId, Placement};
 
-use crate::share::Share;
-use crate::tree::NodeId;
+use crate::stock::Slot;
 
-/// Over how many leaves a list stops being cheaper than asking everybody in order.
-const MAX_LISTED: usize = 16;
-
-/// Who may want what is free on a candidate; everybody else is known to refuse it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
-    /// Anyone.
-    Everyone,
-    /// These leaves.
-    Only(BTreeSet<NodeId>),
-}
-
-impl Who {
-    /// One leaf.
-    pub(crate) fn one(leaf: NodeId) -> Who {
-        Who::Only(BTreeSet::from([leaf]))
-    }
-
-    /// Whether `leaf` may want it.
-    pub(crate) fn includes(&self, leaf: NodeId) -> bool {
-        match self {
-            Who::Everyone => true,
-            Who::Only(leaves) => leaves.contains(&leaf),
-        }
-    }
-
-    fn join(self, other: Who) -> Who {
-        match (self, other) {
-            (Who::Only(mut some), Who::Only(more)) => {
-                some.extend(more);
-                if some.len() > MAX_LISTED { Who::Everyone } else { Who::Only(some) }
-            }
-            _ => Who::Everyone,
-        }
-    }
-}
-
-/// In which order agents are visited: most free first, as of when it became a candidate; among equals the one whose last
-/// grant is longest ago, so that nobody keeps getting the same agent.
+/// In which order agents are visited: the one with the most free first, as of when it became a candidate; among equals the
+/// one whose last grant is longest ago, so that nobody keeps getting the same agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AgentRank {
+pub(crate) struct Ranked {
     /// The dominant share of what is free.
-    pub(crate) free: Reverse<Share>,
+    pub(crate) free: Reverse<u64>,
     /// The number of the last grant of this agent; zero for none.
     pub(crate) last_grant: u64,
     /// Which agent.
     pub(crate) agent: AgentId,
+    pub(crate) slot: Slot,
+    /// Which of the agent's candidacies it is; an older one counts no longer.
+    stamp: u32,
 }
 
-/// The agents to visit, in order.
+/// A candidate to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    /// The dominant share of what is free.
+    pub(crate) free: u64,
+    /// The number of the last grant.
+    pub(crate) last_grant: u64,
+    /// Which agent.
+    pub(crate) agent: AgentId,
+    pub(crate) slot: Slot,
+}
+
+/// The agents to visit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Candidates {
-    order: BTreeSet<AgentRank>,
-    entries: BTreeMap<AgentId, (AgentRank, Who)>,
+    /// In order.
+    queue: VecDeque<Ranked>,
+    /// Since the order was made.
+    fresh: Vec<Ranked>,
+    /// By slot: odd while it is a candidate.
+    stamps: Vec<u32>,
+    marked: usize,
 }
 
 impl Candidates {
-    /// Makes an agent a candidate for `who`, and for whom it was one already.
-    pub(crate) fn add(&mut self, rank: AgentRank, who: Who) {
-        let who = match self.entries.remove(&rank.agent) {
-            Some((old, before)) => {
-                self.order.remove(&old);
-                before.join(who)
-            }
-            None => who,
-        };
-        self.order.insert(rank);
-        self.entries.insert(rank.agent, (rank, who));
-    }
-
-    /// Forgets an agent.
-    pub(crate) fn remove(&mut self, agent: AgentId) {
-        if let Some((rank, _)) = self.entries.remove(&agent) {
-            self.order.remove(&rank);
+    /// Makes room for agents.
+    pub(crate) fn ensure(&mut self, agents: usize) {
+        if self.stamps.len() < agents {
+            self.stamps.resize(agents, 0);
         }
     }
 
-    /// Takes the next agent to visit.
-    pub(crate) fn pop(&mut self) -> Option<(AgentId, Who)> {
-        let rank = self.order.pop_first()?;
-        let (_, who) = self.entries.remove(&rank.agent)?;
-        Some((rank.agent, who))
+    /// Makes an agent a candidate, in its present place if it was one already.
+    pub(crate) fn mark(&mut self, candidate: Candidate) {
+        let Candidate { free, last_grant, agent, slot } = candidate;
+        self.unmark(slot);
+        let stamp = &mut self.stamps[slot as usize];
+        *stamp = stamp.wrapping_add(1);
+        self.marked += 1;
+        self.fresh.push(Ranked { free: Reverse(free), last_grant, agent, slot, stamp: *stamp });
+        if self.fresh.len() + self.queue.len() > 2 * self.marked + 1024 {
+            self.fresh.retain(|entry| self.stamps[entry.slot as usize] == entry.stamp);
+            self.queue.retain(|entry| self.stamps[entry.slot as usize] == entry.stamp);
+        }
     }
 
-    /// For whose sake an agent is a candidate.
-    pub(crate) fn who(&self, agent: AgentId) -> Option<&Who> {
-        self.entries.get(&agent).map(|(_, who)| who)
+    /// Forgets an agent.
+    pub(crate) fn unmark(&mut self, slot: Slot) {
+        let stamp = &mut self.stamps[slot as usize];
+        if *stamp % 2 == 1 {
+            *stamp = stamp.wrapping_add(1);
+            self.marked -= 1;
+        }
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        for entry in std::mem::take(&mut self.queue).into_iter().chain(std::mem::take(&mut self.fresh)) {
+            if self.stamps[entry.slot as usize] == entry.stamp {
+                self.unmark(entry.slot);
+            }
+        }
+    }
+
+    /// Brings the agents in order, before they are taken.
+    pub(crate) fn sort(&mut self) {
+        if !self.fresh.is_empty() {
+            self.queue.extend(self.fresh.drain(..));
+            // What was in order already is a run that sorting finds.
+            self.queue.make_contiguous().sort();
+        }
+    }
+
+    /// Takes the next agent to visit, from the end that is asked for, or any that `dice` says.
+    pub(crate) fn pop(&mut self, placement: Placement, dice: u64) -> Option<Slot> {
+        self.sort();
+        loop {
+            let length = self.queue.len().max(1) as u64;
+            let next = match placement {
+                Placement::Spread => self.queue.pop_front(),
+                Placement::Pack => self.queue.pop_back(),
+                Placement::Random => {
+                    // The first takes the place of the one drawn, so that the order has to be made again.
+                    self.fresh.extend(self.queue.swap_remove_front(usize::try_from(dice % length).unwrap_or(0)));
+                    self.fresh.pop()
+                }
+            };
+            let next = next?;
+            if self.stamps[next.slot as usize] == next.stamp {
+                self.unmark(next.slot);
+                return Some(next.slot);
+            }
+        }
+    }
+
+    /// Whether an agent is to be visited.
+    pub(crate) fn is_marked(&self, slot: Slot) -> bool {
+        self.stamps[slot as usize] % 2 == 1
     }
 
     /// Whether there is no agent to visit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.marked == 0
     }
 
-    /// The agents, by id.
-    pub(crate) fn agents(&self) -> impl Iterator<Item = AgentId> {
-        self.entries.keys().copied()
+    /// How many agents there are to visit.
+    pub(crate) fn len(&self) -> usize {
+        self.marked
     }
 }

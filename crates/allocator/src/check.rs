@@ -1,15 +1,16 @@
 //! What must always hold. Product code: the simulator checks everything after every event, daemons check what they touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use holm_model::{AgentId, Resources};
+use holm_model::{AgentId, DEFAULT_WEIGHT};
 
 use crate::Allocator;
-use crate::candidates::Who;
-use crate::ledger::{AgentBooks, remaining};
-use crate::scalars::Scalars;
-use crate::tree::NodeId;
+use crate::constraints::ConstraintTable;
+use crate::names::{MAX_SCALARS, NOTHING};
+use crate::roles::{Node, ROOT, Roles};
+use crate::stock::Slot;
+use crate::willing::{Notes, Pass, Visit};
 
 /// Something that must hold and does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Violation {
     Openness(AgentId),
     /// Something is free on an agent, a framework would take it, and no run is due to grant it.
     Idle(AgentId),
-    /// The cluster's total is not the sum of the agents'.
+    /// The cluster's total, or what is free of it, is not the sum of the agents'.
     Capacity,
     /// A leaf's usage is not the sum of what it holds on agents, or an index of holders is wrong.
     Usage(String),
@@ -52,93 +53,121 @@ impl fmt::Display for Violation {
 impl Allocator {
     /// Everything that is wrong. Costs a pass over the whole state.
     pub fn check(&self) -> Vec<Violation> {
-        let mut found: Vec<Violation> = self.ledger.iter().flat_map(|(agent, _)| self.check_agent(agent)).collect();
+        let mut roles = self.roles.clone();
+        roles.settle();
+        let mut constraints = self.constraints.clone();
+        let mut found = Vec::new();
+        for slot in self.stock.slots() {
+            found.extend(self.check_slot(slot, &roles, &mut constraints));
+        }
         found.extend(self.check_totals());
-        found.extend(self.tree.faults(&self.capacity).into_iter().map(Violation::Tree));
+        found.extend(self.roles.faults().into_iter().map(Violation::Tree));
         found.extend(self.check_subscriptions());
-        let exists = |agent, leaf| self.ledger.agent(agent).is_some() && self.tree.owner(leaf).is_some();
+        let exists = |slot, leaf| self.stock.id(slot).is_some() && self.roles.owner(leaf).is_some();
         found.extend((!self.filters.is_consistent(exists)).then_some(Violation::Filters));
-        let gone = self.open.iter().copied().chain(self.candidates.agents());
-        let gone = gone.filter(|agent| self.ledger.agent(*agent).is_none() || !self.open.contains(agent));
-        found.extend(gone.map(Violation::Openness));
         found
     }
 
     /// What is wrong with one agent. Costs as much as there are leaves.
     pub fn check_agent(&self, agent: AgentId) -> Vec<Violation> {
-        let Some(books) = self.ledger.agent(agent) else { return Vec::new() };
-        let worth = books.active && self.options.allocatable(&books.free);
+        let Some(slot) = self.stock.find(agent) else { return Vec::new() };
+        let mut roles = self.roles.clone();
+        roles.settle();
+        self.check_slot(slot, &roles, &mut self.constraints.clone())
+    }
+
+    fn check_slot(&self, slot: Slot, roles: &Roles, constraints: &mut ConstraintTable) -> Vec<Violation> {
+        let Some(agent) = self.stock.id(slot) else { return Vec::new() };
+        let worth = self.stock.is_active(slot) && self.is_worth_an_offer(slot);
+        let listed = self.open_places[slot as usize].is_some_and(|place| self.open.get(place as usize) == Some(&slot));
+        let stray = self.candidates.is_marked(slot) && !listed;
         let faults = [
-            (!adds_up(books)).then_some(Violation::Conservation(agent)),
-            (worth != self.open.contains(&agent)).then_some(Violation::Openness(agent)),
-            (worth && self.is_idle(agent, &books.free)).then_some(Violation::Idle(agent)),
+            (!self.stock.adds_up(slot)).then_some(Violation::Conservation(agent)),
+            (worth != listed || stray).then_some(Violation::Openness(agent)),
+            (worth && self.is_idle(slot, roles, constraints)).then_some(Violation::Idle(agent)),
         ];
         faults.into_iter().flatten().collect()
     }
 
     /// Whether a leaf would take what is free on an agent although no run is due to ask it.
-    fn is_idle(&self, agent: AgentId, free: &Resources) -> bool {
-        let pending = |leaf| self.candidates.who(agent).is_some_and(|who: &Who| who.includes(leaf));
-        let takes = |leaf: NodeId| {
-            let wanting = self.tree.node(leaf).is_some_and(|node| node.is_wanting());
-            wanting && !pending(leaf) && !self.filters.refuses(agent, leaf, free)
+    fn is_idle(&self, slot: Slot, roles: &Roles, constraints: &mut ConstraintTable) -> bool {
+        let marked = self.candidates.is_marked(slot);
+        if marked && self.everyone[slot as usize] {
+            return false;
+        }
+        let free = self.stock.free(slot);
+        let due = |leaf: Node| {
+            let keen = || roles.up(leaf).chain([ROOT]).any(|node| self.keen.contains_key(&node));
+            marked && self.filters.woken(slot).contains(&leaf) || keen()
         };
-        self.leaves().any(takes)
-    }
-
-    fn leaves(&self) -> impl Iterator<Item = NodeId> {
-        self.frameworks.iter().flat_map(move |(framework, subscription)| {
-            subscription.suppressed.keys().filter_map(move |role| self.tree.leaf(*framework, role))
+        [Pass::Share, Pass::Revocable].into_iter().any(|pass| {
+            let visit = Visit::new(self, roles, slot, pass, &free);
+            let mut take = |leaf: Node| (!due(leaf)).then(|| visit.offer(leaf, constraints, &mut Notes::default()))?;
+            roles.find(ROOT, &|_| true, &mut take).is_some()
         })
     }
 
     fn check_totals(&self) -> Vec<Violation> {
-        let (mut totals, mut holders) = (Scalars::default(), BTreeMap::<NodeId, BTreeSet<AgentId>>::new());
-        let mut used: BTreeMap<NodeId, Scalars> = BTreeMap::new();
-        for (agent, books) in self.ledger.iter() {
-            totals.add(&books.total);
-            for (leaf, held) in &books.held {
-                used.entry(*leaf).or_default().add(held);
-                holders.entry(*leaf).or_default().insert(agent);
+        let mut totals = [0u128; MAX_SCALARS];
+        let mut used: BTreeMap<Node, ([u128; MAX_SCALARS], u32)> = BTreeMap::new();
+        let mut idle = BTreeMap::new();
+        for slot in self.stock.slots() {
+            let total = self.stock.all(&self.stock.total(slot));
+            totals.iter_mut().zip(total).for_each(|(sum, more)| *sum += u128::from(more));
+            for leaf in self.stock.holders(slot) {
+                let (sums, agents) = used.entry(leaf).or_insert(([0; MAX_SCALARS], 0));
+                let held = self.stock.all(&self.stock.held(slot, leaf));
+                sums.iter_mut().zip(held).for_each(|(sum, more)| *sum += u128::from(more));
+                *agents += 1;
+            }
+            for (role, amounts) in self.stock.idle(slot).into_iter().filter(|(_, amounts)| *amounts != NOTHING) {
+                let sums = idle.entry(role).or_insert([0u128; MAX_SCALARS]);
+                sums.iter_mut().zip(amounts).for_each(|(sum, more)| *sum += u128::from(more));
             }
         }
+        let width = self.stock.names.len();
         let mut found = Vec::new();
-        found.extend((totals != *self.capacity.totals()).then_some(Violation::Capacity));
-        if holders != *self.ledger.holders() {
-            found.push(Violation::Usage("the index of holders differs from the books".to_owned()));
+        if (0..width).any(|r| totals[r] != self.roles.capacity(r)) || !self.stock.spare_adds_up() {
+            found.push(Violation::Capacity);
         }
-        for leaf in self.leaves().chain(used.keys().copied()).collect::<BTreeSet<_>>() {
-            let sum = used.get(&leaf).cloned().unwrap_or_default();
-            if self.tree.node(leaf).is_none_or(|node| *node.used() != sum) {
-                found.push(Violation::Usage(format!("{:?} differs from the books", self.tree.owner(leaf))));
+        for leaf in self.roles.all_leaves() {
+            let (sums, agents) = used.remove(&leaf).unwrap_or(([0; MAX_SCALARS], 0));
+            if sums[..width] != *self.roles.used(leaf) || agents != self.roles.node(leaf).agents {
+                found.push(Violation::Usage(format!("{:?} differs from the books", self.roles.owner(leaf))));
             }
         }
+        found.extend((!used.is_empty()).then(|| Violation::Usage("something is held by nobody".to_owned())));
+        let booked: BTreeMap<_, _> = self.roles.all_idle().collect();
+        let same = booked.len() == idle.len() && idle.iter().all(|(role, sums)| booked.get(role) == Some(&&sums[..width]));
+        found.extend((!same).then(|| Violation::Usage("what is reserved and not in use".to_owned())));
         found
     }
 
     fn check_subscriptions(&self) -> Vec<Violation> {
         let mut found = Vec::new();
-        for share in self.shares() {
-            for framework in &share.frameworks {
-                let subscription = self.frameworks.get(&framework.framework).filter(|of| of.active);
-                let suppressed = subscription.and_then(|of| of.suppressed.get(&share.role).copied());
-                if framework.wanting != (suppressed == Some(false)) {
-                    found.push(Violation::Subscription(format!("{} in {}", framework.framework, share.role)));
-                }
+        let (mut able, mut movers) = (0, 0);
+        for leaf in self.roles.all_leaves() {
+            let Some((framework, role)) = self.roles.owner(leaf) else { continue };
+            let wanting = self.roles.node(leaf).is_wanting();
+            if wanting != (self.wish(framework, role) == Some(true)) {
+                found.push(Violation::Subscription(format!("{framework} in {role}")));
             }
-            let weight = self.weights.get(&share.role).copied().unwrap_or(crate::share::DEFAULT_WEIGHT);
-            if weight != share.weight {
-                found.push(Violation::Subscription(format!("weight of {}", share.role)));
+            let options = &self.leaves[leaf as usize];
+            able += usize::from(wanting && options.abilities.gpus);
+            movers += usize::from(options.placement != holm_model::Placement::Spread);
+        }
+        if (able, movers) != (self.able, self.movers) {
+            found.push(Violation::Subscription("abilities are miscounted".to_owned()));
+        }
+        for (role, node) in self.roles.iter() {
+            let weight = self.weights.get(role).copied().unwrap_or(DEFAULT_WEIGHT);
+            if weight != self.roles.node(node).weight() {
+                found.push(Violation::Subscription(format!("weight of {role}")));
+            }
+            if self.roles.bounds(node).is_some() != self.quotas.contains_key(role) {
+                found.push(Violation::Subscription(format!("quota of {role}")));
             }
         }
         found
     }
-}
-
-fn adds_up(books: &AgentBooks) -> bool {
-    let sum = books.held.values().try_fold(Resources::EMPTY, |sum, held| sum.plus(held));
-    let Ok(sum) = sum else { return false };
-    let whole = sum == books.in_use && books.free == remaining(&books.total, &books.in_use);
-    let exact = !books.total.contains(&sum) || books.free.plus(&sum).as_ref() == Ok(&books.total);
-    whole && exact
 }

@@ -134,7 +134,7 @@ struct Entry {
 }
 
 /// The number of an interned conjunction; [`ConstraintId::NONE`] is the empty one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConstraintId(u32);
 
 impl ConstraintId {

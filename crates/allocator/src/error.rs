@@ -1,6 +1,6 @@
 //! Why an operation was refused. A refused operation has changed nothing.
 
-use holm_model::{AgentId, FrameworkId, ResourceName, ResourcesError, Role};
+use holm_model::{AgentId, FrameworkId, PortionsError, ResourceName, Resources, ResourcesError, Role};
 
 /// Why an agent operation was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,5 +70,29 @@ pub enum ReleaseError {
         agent: AgentId,
         /// What is short.
         source: ResourcesError,
+    },
+}
+
+/// Why resources were not turned into others.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConvertError {
+    /// There is no such agent.
+    #[error("agent {0} is not known to the allocator")]
+    UnknownAgent(AgentId),
+    /// More or less would come out than goes in.
+    #[error("{consumed} cannot become {produced}: the amounts differ")]
+    Amounts {
+        /// What goes in.
+        consumed: Resources,
+        /// What would come out.
+        produced: Resources,
+    },
+    /// What is to be turned is not held, or not free, or what comes out is there already.
+    #[error("the resources to be turned are not there on agent {agent}")]
+    NotThere {
+        /// Where.
+        agent: AgentId,
+        /// What is short.
+        source: PortionsError,
     },
 }

@@ -374,10 +374,10 @@ fn reasons(causes: Vec<(AgentId, Cause)>) -> Vec<Exclusion> {
 impl Allocator {
     /// Whether a filter of a framework refuses what is free on an agent.
     pub fn refuses(&self, framework: FrameworkId, role: &Role, agent: AgentId) -> bool {
-        let (Some(leaf), Some(books)) = (self.tree.leaf(framework, role), self.ledger.agent(agent)) else {
+        let (Some(leaf), Some(slot)) = (self.roles.leaf(framework, role), self.stock.find(agent)) else {
             return false;
         };
-        self.filters.refuses(agent, leaf, &books.free)
+        self.filters.refuses(slot, leaf, &self.stock.free(slot))
     }
 }
 

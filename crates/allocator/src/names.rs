@@ -17,6 +17,9 @@ pub(crate) const NOTHING: Amounts = [0; MAX_SCALARS];
 /// How many names are predefined scalars.
 const PREDEFINED: usize = 4;
 
+/// The number of `gpus`.
+pub(crate) const GPUS: usize = 3;
+
 /// The numbers of names; a name keeps its number.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -41,7 +44,7 @@ impl Names {
             ResourceName::Cpus => Some(0),
             ResourceName::Mem => Some(1),
             ResourceName::Disk => Some(2),
-            ResourceName::Gpus => Some(PREDEFINED - 1),
+            ResourceName::Gpus => Some(GPUS),
             other => self.others.get(other).copied(),
         }
     }

@@ -7,12 +7,15 @@ use holm_model::{ResourceName, Resources};
 /// How the allocator behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// What is free on an agent is offered only when it contains at least one of these; an empty list offers anything.
-    /// The default is 0.01 `cpus` or 32 MiB of `mem`: less is of no use to a task, and offering it costs as much.
+    /// What is free on an agent is offered only when it contains at least one of these bundles of scalars; an empty list
+    /// offers anything. The default is 0.01 `cpus` or 32 MiB of `mem`: less is of no use to a task, and offering it costs
+    /// as much.
     pub minimum: Vec<Resources>,
     /// Scalar resources that do not count in shares. For scarce extras such as `gpus`, which would otherwise make their
     /// few users look greedy.
     pub excluded: BTreeSet<ResourceName>,
+    /// Where the draws of random placement start.
+    pub seed: u64,
 }
 
 impl Default for Options {
@@ -21,13 +24,7 @@ impl Default for Options {
         Options {
             minimum: vec![only(ResourceName::Cpus, 10), only(ResourceName::Mem, 32 << 20)],
             excluded: BTreeSet::new(),
+            seed: 0,
         }
-    }
-}
-
-impl Options {
-    /// Whether `free` is worth an offer.
-    pub(crate) fn allocatable(&self, free: &Resources) -> bool {
-        !free.is_empty() && (self.minimum.is_empty() || self.minimum.iter().any(|least| free.contains(least)))
     }
 }

@@ -22,11 +22,15 @@ pub(crate) trait Ties {
     fn compare(&self, a: u32, b: u32) -> Ordering;
 }
 
-fn before(a: &Entry, b: &Entry, ties: &impl Ties) -> bool {
-    match (a.key, a.grants).cmp(&(b.key, b.grants)) {
-        Ordering::Equal => ties.compare(a.node, b.node) == Ordering::Less,
-        order => order == Ordering::Less,
+impl Entry {
+    /// Who of two siblings is served first.
+    pub(crate) fn compare(&self, other: &Entry, ties: &impl Ties) -> Ordering {
+        (self.key, self.grants).cmp(&(other.key, other.grants)).then_with(|| ties.compare(self.node, other.node))
     }
+}
+
+fn before(a: &Entry, b: &Entry, ties: &impl Ties) -> bool {
+    a.compare(b, ties) == Ordering::Less
 }
 
 /// One heap per node, and the place of every node in the heap of its parent.

@@ -5,9 +5,8 @@ use std::num::NonZeroU32;
 use holm_model::{FrameworkId, ResourceName, Resources, Role};
 
 use crate::Allocator;
-use crate::scalars::Scalars;
-use crate::share::Capacity;
-use crate::tree::{Name, Node, NodeId};
+use crate::names::MAX_SCALARS;
+use crate::roles::Node;
 
 /// The resource of which someone holds the largest fraction of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +36,9 @@ pub struct RoleShare {
     pub weight: NonZeroU32,
     /// Its dominant share, before division by the weight; `None` when it holds nothing that counts.
     pub dominant: Option<Dominant>,
-    /// The scalars it holds, offered or allocated.
+    /// The scalars that it and the roles below it hold: offered, allocated, or reserved for it.
     pub allocated: Resources,
-    /// The frameworks subscribed to it or holding something in it, by id.
+    /// The frameworks subscribed to it or holding something in it, by id; not those of roles below it.
     pub frameworks: Vec<FrameworkShare>,
 }
 
@@ -56,41 +55,48 @@ pub struct FrameworkShare {
     pub wanting: bool,
 }
 
-fn dominant(capacity: &Capacity, used: &Scalars) -> Option<Dominant> {
-    let (resource, used, total) = capacity.dominant(used)?;
-    Some(Dominant { resource: resource.clone(), used, total })
-}
-
 impl Allocator {
-    /// The roles in which a framework is subscribed or holds something, by name.
+    /// The roles in which a framework is subscribed or holds something, those above them, and those with a quota or
+    /// something reserved for them; by name.
     pub fn shares(&self) -> impl Iterator<Item = RoleShare> {
-        self.children(NodeId::ROOT).filter_map(|(name, id, node)| match name {
-            Name::Role(role) => Some(self.role_share(role, id, node)),
-            Name::Framework(_) => None,
+        self.roles.iter().map(|(role, node)| RoleShare {
+            role: role.clone(),
+            weight: self.roles.node(node).weight(),
+            dominant: self.dominant(node),
+            allocated: self.holdings(node),
+            frameworks: self.roles.frameworks_of(node).into_iter().map(|of| self.framework_share(of)).collect(),
         })
     }
 
-    fn role_share(&self, role: &Role, id: NodeId, node: &Node) -> RoleShare {
-        let frameworks = self.children(id).filter_map(|(name, _, leaf)| match name {
-            Name::Framework(framework) => Some(FrameworkShare {
-                framework: *framework,
-                dominant: dominant(&self.capacity, leaf.used()),
-                allocated: leaf.used().to_resources(),
-                wanting: leaf.is_wanting(),
-            }),
-            Name::Role(_) => None,
-        });
-        RoleShare {
-            role: role.clone(),
-            weight: node.weight(),
-            dominant: dominant(&self.capacity, node.used()),
-            allocated: node.used().to_resources(),
-            frameworks: frameworks.collect(),
+    fn framework_share(&self, (framework, leaf): (FrameworkId, Node)) -> FrameworkShare {
+        FrameworkShare {
+            framework,
+            dominant: self.dominant(leaf),
+            allocated: self.holdings(leaf),
+            wanting: self.roles.node(leaf).is_wanting(),
         }
     }
 
-    fn children(&self, of: NodeId) -> impl Iterator<Item = (&Name, NodeId, &Node)> {
-        let children = self.tree.node(of).into_iter().flat_map(|node| node.children());
-        children.filter_map(|(name, id)| Some((name, *id, self.tree.node(*id)?)))
+    /// The scalars that a node holds, each cut off at 64 bits; for display only.
+    fn holdings(&self, node: Node) -> Resources {
+        let mut amounts = [0; MAX_SCALARS];
+        for (amount, used) in amounts.iter_mut().zip(self.roles.used(node)) {
+            *amount = u64::try_from(*used).unwrap_or(u64::MAX);
+        }
+        self.stock.names.resources(&amounts)
+    }
+
+    /// The resource with the dominant share of what a node holds. Among equals, the first.
+    fn dominant(&self, node: Node) -> Option<Dominant> {
+        let used = self.roles.used(node);
+        let part = |(r, name): (usize, &ResourceName)| {
+            let counts = self.roles.counts(r) && used[r] > 0;
+            counts.then(|| Dominant { resource: name.clone(), used: used[r], total: self.roles.capacity(r) })
+        };
+        let larger = |a: &Dominant, b: &Dominant| {
+            let share = |of: &Dominant| of.used as f64 / of.total as f64;
+            share(b) > share(a)
+        };
+        self.stock.names.ordered().filter_map(part).reduce(|best, next| if larger(&best, &next) { next } else { best })
     }
 }

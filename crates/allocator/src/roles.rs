@@ -19,7 +19,6 @@ use crate::lookup::Lookup;
 use crate::names::Amounts;
 use crate::queues::{Entry, Queues, Ties};
 
-pub(crate) use fair::ONE;
 pub(crate) use quota::{Bounds, Room};
 
 /// A node.
@@ -116,6 +115,11 @@ impl Record {
     /// Whether a leaf at or below it wants offers.
     pub(crate) fn is_wanting(&self) -> bool {
         self.wanting > 0
+    }
+
+    /// How many leaves at or below it want offers.
+    pub(crate) fn wanting(&self) -> u32 {
+        self.wanting
     }
 
     pub(crate) fn weight(&self) -> NonZeroU32 {
@@ -281,6 +285,12 @@ impl Roles {
     pub(crate) fn all_leaves(&self) -> impl Iterator<Item = Node> {
         let is_leaf = |(_, record): &(Node, &Record)| matches!(record.kind, Kind::Framework(_));
         (0u32..).zip(&self.nodes).filter(is_leaf).map(|(node, _)| node)
+    }
+
+    /// What is reserved and not in use, by role.
+    pub(crate) fn all_idle(&self) -> impl Iterator<Item = (Role, &[u128])> {
+        let idle = (0u32..).zip(&self.nodes).filter(|(_, record)| record.kind == Kind::Idle);
+        idle.filter_map(|(node, _)| Some((self.role_of(node)?.clone(), self.used(node))))
     }
 
     /// Makes room for more resources.
@@ -589,6 +599,27 @@ impl Roles {
     /// Whether anybody who wants offers has a guarantee to be met.
     pub(crate) fn is_urgent(&self) -> bool {
         self.urgent.first(ROOT).is_some()
+    }
+
+    /// Nodes in the order in which they are served; those that want nothing are left out.
+    pub(crate) fn in_order(&self, mut nodes: Vec<Node>) -> Vec<Node> {
+        nodes.retain(|node| self.node(*node).is_wanting());
+        if nodes.len() > 1 {
+            nodes.sort_by(|a, b| self.compare(*a, *b));
+        }
+        nodes
+    }
+
+    fn compare(&self, a: Node, b: Node) -> Ordering {
+        let path = |node: Node| -> Vec<Node> { self.up(node).collect::<Vec<_>>().into_iter().rev().collect() };
+        let (a, b) = (path(a), path(b));
+        let parts = a.iter().zip(&b).find(|(a, b)| a != b);
+        let entry = |node: Node| self.order.entry(self.node(node).parent, node);
+        let Some((a, b)) = parts else { return a.len().cmp(&b.len()) };
+        match (entry(*a), entry(*b)) {
+            (Some(first), Some(second)) => first.compare(second, &self.nodes),
+            _ => a.cmp(b),
+        }
     }
 
     /// The wanting leaf that is first in order, whether or not it will take anything.

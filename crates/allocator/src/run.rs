@@ -1,14 +1,17 @@
 //! A run: visiting the candidates, choosing for each who gets what is free there, and knowing what to visit next time.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use holm_model::{AgentId, FrameworkId, Resources, Role, Time};
+use holm_model::{AgentId, DemandId, FrameworkId, GangId, Placement, Portions, Role, Time};
 
 use crate::Allocator;
-use crate::candidates::{AgentRank, Who};
-use crate::scalars::Scalars;
-use crate::share::DEFAULT_WEIGHT;
-use crate::tree::NodeId;
+use crate::roles::{Node, ROOT, Roles};
+use crate::stock::{Bundle, Slot};
+use crate::willing::{Notes, Pass, Visit};
+
+/// Up to how many nodes are asked one by one; more are met by asking everybody in order.
+const MAX_LISTED: usize = 16;
 
 /// Resources of one agent for one framework in one role; already charged to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,30 +22,68 @@ pub struct Grant {
     pub role: Role,
     /// Where.
     pub agent: AgentId,
-    /// What: all that was free there.
-    pub resources: Resources,
+    /// What: all that was free there for it, as far as limits and guarantees of others let it.
+    pub portions: Portions,
+    /// The gang that it is part of.
+    pub gang: Option<GangId>,
+    /// The demand that it serves; none for one of whatever is free.
+    pub demand: Option<DemandId>,
+}
+
+/// Who may want what is free on an agent; everybody else is known to refuse it.
+enum Who<'a> {
+    Everyone,
+    /// These nodes, in the order in which they are served.
+    Few(Vec<Node>),
+    /// These nodes and those below them.
+    Many(&'a Scope),
+}
+
+/// Many nodes, and those above them.
+struct Scope {
+    nodes: BTreeMap<Node, u32>,
+    above: BTreeSet<Node>,
+}
+
+impl Scope {
+    fn new(nodes: BTreeMap<Node, u32>, roles: &Roles) -> Scope {
+        let above = nodes.keys().flat_map(|node| roles.up(*node)).chain([ROOT]).collect();
+        Scope { nodes, above }
+    }
+
+    fn includes(&self, roles: &Roles, node: Node) -> bool {
+        let within = || roles.up(node).chain([ROOT]).any(|above| self.nodes.contains_key(&above));
+        self.above.contains(&node) || within()
+    }
 }
 
 impl Allocator {
     /// Makes at most `max` grants. Each is charged at once, so the next decision already counts it.
     pub fn allocate(&mut self, now: Time, max: usize) -> Vec<Grant> {
-        for (agent, leaf) in self.filters.expire(now) {
-            if self.tree.node(leaf).is_some_and(|node| node.is_wanting()) {
-                self.consider(agent, Who::one(leaf));
+        for (slot, leaf) in self.filters.expire(now) {
+            if self.is_open(slot) && self.roles.node(leaf).is_wanting() {
+                self.filters.wake(slot, leaf);
+                self.mark(slot);
             }
         }
         let mut grants = Vec::new();
-        while grants.len() < max
-            && let Some((agent, who)) = self.candidates.pop()
-        {
-            grants.extend(self.grant(agent, &who));
+        if self.open.is_empty() || !self.roles.node(ROOT).is_wanting() {
+            // Whoever starts to want something asks about all agents then.
+            self.candidates.clear();
+            self.keen.clear();
+            return grants;
+        }
+        self.roles.settle();
+        self.visit_candidates(max, &mut grants);
+        if grants.len() < max && !self.keen.is_empty() {
+            self.visit_open(max, &mut grants);
         }
         grants
     }
 
     /// Whether [`Allocator::allocate`] has agents to visit: something changed, or the last run ended at its maximum.
     pub fn has_candidates(&self) -> bool {
-        !self.candidates.is_empty()
+        !self.candidates.is_empty() || !self.keen.is_empty() && !self.open.is_empty()
     }
 
     /// When the next filter ends, after which a run may find something to grant.
@@ -53,74 +94,189 @@ impl Allocator {
     /// Makes every agent with something free a candidate again. Never needed if the allocator is right; a master calls it
     /// now and then as a safety net.
     pub fn sweep(&mut self) {
-        for agent in self.open.clone() {
-            self.consider(agent, Who::Everyone);
+        for slot in self.open.clone() {
+            self.opened(slot);
         }
     }
 
-    /// Grants what is free on an agent to the first of `who` that does not refuse it.
-    fn grant(&mut self, agent: AgentId, who: &Who) -> Option<Grant> {
-        if !self.open.contains(&agent) {
+    /// Visits the agents on which something changed.
+    fn visit_candidates(&mut self, max: usize, grants: &mut Vec<Grant>) {
+        if !self.roles.is_urgent() {
+            while grants.len() < max
+                && let Some(slot) = self.next_candidate()
+            {
+                self.visit(slot, &[Pass::Share, Pass::Revocable], max, grants);
+                self.leave(slot, grants.len() == max);
+            }
+            return;
+        }
+        // Guarantees come first wherever they can be met, before anything goes by fair share.
+        let slots: Vec<Slot> = std::iter::from_fn(|| self.next_candidate()).collect();
+        for passes in [&[Pass::Guarantees][..], &[Pass::Share, Pass::Revocable]] {
+            for slot in &slots {
+                if grants.len() == max || passes == [Pass::Guarantees] && !self.roles.is_urgent() {
+                    break;
+                }
+                self.visit(*slot, passes, max, grants);
+            }
+        }
+        for slot in slots {
+            self.leave(slot, grants.len() == max);
+        }
+    }
+
+    fn next_candidate(&mut self) -> Option<Slot> {
+        let placement = if self.movers == 0 { Placement::Spread } else { self.next_placement() };
+        let dice = self.options.seed ^ (self.granted << 20) ^ self.candidates.len() as u64;
+        self.candidates.pop(placement, mixed(dice))
+    }
+
+    /// How whoever is first in order wants its agents chosen.
+    fn next_placement(&self) -> Placement {
+        self.roles.first().map_or(Placement::Spread, |leaf| self.leaves[leaf as usize].placement)
+    }
+
+    /// An agent was visited on behalf of everybody that might want it; or the run ended before that.
+    fn leave(&mut self, slot: Slot, unfinished: bool) {
+        if unfinished && self.is_open(slot) {
+            self.mark(slot);
+        } else {
+            self.everyone[slot as usize] = false;
+            self.filters.take_woken(slot);
+        }
+    }
+
+    fn visit(&mut self, slot: Slot, passes: &[Pass], max: usize, grants: &mut Vec<Grant>) {
+        let everyone = self.everyone[slot as usize];
+        let who = match self.filters.woken(slot) {
+            _ if everyone => Who::Everyone,
+            woken => Who::Few(self.roles.in_order(woken.to_vec())),
+        };
+        self.visit_for(slot, &who, passes, max, grants);
+    }
+
+    fn visit_for(&mut self, slot: Slot, who: &Who<'_>, passes: &[Pass], max: usize, grants: &mut Vec<Grant>) {
+        for pass in passes {
+            while grants.len() < max
+                && let Some((leaf, bundle)) = self.choose(slot, who, *pass)
+            {
+                grants.extend(self.grant(slot, leaf, &bundle));
+            }
+        }
+    }
+
+    /// Visits all agents with something free, for the sake of nodes that may want now what they did not before.
+    fn visit_open(&mut self, max: usize, grants: &mut Vec<Grant>) {
+        let keen = std::mem::take(&mut self.keen);
+        let urgent = self.roles.is_urgent();
+        let scope = Scope::new(keen, &self.roles);
+        if self.is_satisfied(&scope) {
+            return self.rest(&scope);
+        }
+        let ranked = |slot: &Slot| self.candidate(*slot).map(|of| (Reverse(of.free), of.last_grant, of.agent, *slot));
+        let mut ranked: Vec<_> = self.open.iter().filter_map(ranked).collect();
+        ranked.sort_unstable();
+        let slots: VecDeque<Slot> = ranked.into_iter().map(|(.., slot)| slot).collect();
+        let all = [&[Pass::Guarantees][..], &[Pass::Share, Pass::Revocable]];
+        for passes in if urgent { &all[..] } else { &all[1..] } {
+            let mut slots = slots.clone();
+            while !slots.is_empty() && !self.is_satisfied(&scope) {
+                if grants.len() == max {
+                    for (node, resources) in scope.nodes {
+                        self.interest(node, resources);
+                    }
+                    return;
+                }
+                let pack = self.movers > 0 && self.next_placement() == Placement::Pack;
+                let next = if pack { slots.pop_back() } else { slots.pop_front() };
+                let Some(slot) = next else { break };
+                let listed = || scope.nodes.keys().copied().collect::<Vec<_>>();
+                let many = scope.nodes.len() > MAX_LISTED || scope.nodes.contains_key(&ROOT);
+                let who = if many { Who::Many(&scope) } else { Who::Few(self.roles.in_order(listed())) };
+                self.visit_for(slot, &who, passes, max, grants);
+            }
+        }
+        self.rest(&scope);
+    }
+
+    /// Whether nobody in scope can take anything more.
+    fn is_satisfied(&self, scope: &Scope) -> bool {
+        let has_room = |node: Node, resources: u32| match (node, resources) {
+            (_, 0) => true,
+            (ROOT, resources) => (0..self.stock.names.len())
+                .any(|r| resources >> r & 1 == 1 && self.stock.spare(r) > self.roles.owed(r)),
+            (node, resources) => self.roles.has_room(node, resources),
+        };
+        !scope.nodes.iter().any(|(node, resources)| self.roles.node(*node).is_wanting() && has_room(*node, *resources))
+    }
+
+    /// Nobody in scope takes more; those whom a limit or a guarantee stops are to be asked when there is room again.
+    fn rest(&mut self, scope: &Scope) {
+        for (node, resources) in &scope.nodes {
+            match *node {
+                ROOT => self.withheld |= resources,
+                node => self.roles.note_cut(node, *resources),
+            }
+        }
+    }
+
+    /// The first who takes something that is free on an agent, and what.
+    fn choose(&mut self, slot: Slot, who: &Who<'_>, pass: Pass) -> Option<(Node, Bundle)> {
+        if !self.is_open(slot) {
             return None;
         }
-        let resources = self.ledger.agent(agent)?.free.clone();
-        let leaf = self.choose(agent, &resources, who)?;
-        let (framework, role) = self.tree.owner(leaf)?;
+        let free = self.stock.free(slot);
+        if pass == Pass::Revocable && free.rest.get(&holm_model::Origin::Revocable).is_none() {
+            return None;
+        }
+        let mut constraints = std::mem::take(&mut self.constraints);
+        let mut notes = Notes::default();
+        let visit = Visit::new(self, &self.roles, slot, pass, &free);
+        let is_plain = !visit.mixed;
+        let mut take = |leaf: Node| Some((leaf, visit.offer(leaf, &mut constraints, &mut notes)?.into_owned()));
+        let found = match who {
+            Who::Everyone if pass == Pass::Guarantees => self.roles.find_urgent(ROOT, &|_| true, &mut take),
+            Who::Everyone if is_plain && self.filters.has(slot) => {
+                // Looking it up first: an agent that everybody refuses is met often.
+                if self.filters.refusing_now(slot, &free) == Some(self.roles.node(ROOT).wanting()) {
+                    None
+                } else {
+                    self.roles.find(ROOT, &|_| true, &mut take)
+                }
+            }
+            Who::Everyone => self.roles.find(ROOT, &|_| true, &mut take),
+            Who::Few(nodes) => nodes.iter().find_map(|node| self.roles.find(*node, &|_| true, &mut take)),
+            Who::Many(scope) => self.roles.find(ROOT, &|node| scope.includes(&self.roles, node), &mut take),
+        };
+        self.constraints = constraints;
+        for (node, resources) in notes.cuts {
+            self.roles.note_cut(node, resources);
+        }
+        self.withheld |= notes.withheld;
+        if found.is_none() && is_plain && matches!(who, Who::Everyone) {
+            let roles = &self.roles;
+            self.filters.refusing(slot, &free, |leaf| roles.node(leaf).is_wanting());
+        }
+        found
+    }
+
+    fn grant(&mut self, slot: Slot, leaf: Node, bundle: &Bundle) -> Option<Grant> {
+        let agent = self.stock.id(slot)?;
+        let (framework, role) = self.roles.owner(leaf)?;
         let role = role.clone();
+        let portions = self.stock.portions(bundle);
         // What is free is disjoint from what is in use, and no more than the agent's total: this cannot be refused.
-        self.charge(leaf, agent, &resources, true).ok()?;
+        self.charge(slot, leaf, bundle, true).ok()?;
         self.granted += 1;
-        self.ledger.note_grant(agent, self.granted);
-        Some(Grant { framework, role, agent, resources })
+        self.stock.note_grant(slot, self.granted);
+        Some(Grant { framework, role, agent, portions, gang: None, demand: None })
     }
+}
 
-    fn choose(&mut self, agent: AgentId, resources: &Resources, who: &Who) -> Option<NodeId> {
-        let (filters, capacity) = (&self.filters, &self.capacity);
-        match who {
-            Who::Everyone => self.tree.first_willing(capacity, &|leaf| !filters.refuses(agent, leaf, resources)),
-            Who::Only(leaves) => {
-                let tree = &self.tree;
-                let wants = |leaf: &&NodeId| tree.node(**leaf).is_some_and(|node| node.is_wanting());
-                let willing = leaves.iter().filter(wants).filter(|leaf| !filters.refuses(agent, **leaf, resources));
-                willing.min_by_key(|leaf| tree.path(**leaf, capacity)).copied()
-            }
-        }
-    }
-
-    /// A leaf may want what it refused, or was not asked about, before.
-    pub(crate) fn interest(&mut self, leaf: NodeId) {
-        if self.tree.node(leaf).is_some_and(|node| node.is_wanting()) {
-            for agent in self.open.clone() {
-                self.consider(agent, Who::one(leaf));
-            }
-        }
-    }
-
-    /// More than before may be grantable on an agent.
-    pub(crate) fn opened(&mut self, agent: AgentId, who: Who) {
-        self.reopen(agent);
-        self.consider(agent, who);
-    }
-
-    /// Brings `open` in line with an agent's books.
-    pub(crate) fn reopen(&mut self, agent: AgentId) {
-        let books = self.ledger.agent(agent);
-        if books.is_some_and(|books| books.active && self.options.allocatable(&books.free)) {
-            self.open.insert(agent);
-        } else {
-            self.open.remove(&agent);
-            self.candidates.remove(agent);
-        }
-    }
-
-    fn consider(&mut self, agent: AgentId, who: Who) {
-        if let Some(books) = self.ledger.agent(agent)
-            && self.open.contains(&agent)
-        {
-            let mut free = Scalars::default();
-            free.add(&books.free);
-            let free = Reverse(self.capacity.share(&free, DEFAULT_WEIGHT));
-            self.candidates.add(AgentRank { free, last_grant: books.last_grant, agent }, who);
-        }
-    }
+/// A number in which every bit of `seed` matters everywhere.
+fn mixed(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }

@@ -95,9 +95,9 @@ pub fn used_by_role(shares: &[RoleShare]) -> BTreeMap<Role, Resources> {
 impl Allocator {
     /// What counts in shares: the scalars of the cluster without those that are excluded.
     pub fn capacity(&self) -> Resources {
-        let totals = self.capacity.totals().to_resources();
-        let counted = totals.iter().filter(|(name, _)| !self.options.excluded.contains(*name));
-        counted.map(|(name, quantity)| (name.clone(), quantity.clone())).collect()
+        let counted = self.stock.names.ordered().filter(|(r, _)| self.roles.counts(*r));
+        let amount = |r| u64::try_from(self.roles.capacity(r)).unwrap_or(u64::MAX);
+        Resources::scalars(counted.map(|(r, name)| (name.clone(), amount(r))))
     }
 }
 

@@ -12,7 +12,7 @@ use holm_model::{AgentId, Attributes, Origin, Portions, Quantity, ResourceName, 
 
 use crate::ChargeError;
 use crate::lookup::Lookup;
-use crate::names::{Amounts, MAX_SCALARS, NOTHING, Names};
+use crate::names::{Amounts, GPUS, MAX_SCALARS, NOTHING, Names};
 use crate::roles::Node;
 use classes::Classes;
 use cold::Cold;
@@ -296,7 +296,7 @@ impl Stock {
             None => *cold = Some(Box::new(Cold::of(bundle.rest))),
         }
         self.set_active(slot, active);
-        let scarce = self.all(&self.split(&stock.portions))[self.names.len().min(3)] > 0;
+        let scarce = self.all(&self.total(slot))[GPUS] > 0;
         let class = self.classes.acquire(&stock.attributes, scarce);
         let before = std::mem::replace(&mut self.class[slot as usize], class);
         self.classes.release(before);

@@ -178,12 +178,4 @@ impl Roles {
         }
         unlimited != 0
     }
-
-    /// The nodes that exceed their limit, in words.
-    pub(crate) fn over_limit(&self) -> impl Iterator<Item = (Node, usize)> {
-        (0u32..).zip(&self.nodes).filter(|(_, record)| record.kind != Kind::Vacant).flat_map(|(node, record)| {
-            let limits = record.bounds.as_deref().into_iter().flat_map(|bounds| bounds.limit.iter());
-            limits.filter(move |(r, limit)| self.firm(node, *r) > u128::from(*limit)).map(move |(r, _)| (node, *r))
-        })
-    }
 }

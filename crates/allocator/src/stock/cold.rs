@@ -98,8 +98,8 @@ impl Cold {
         let sum = self.in_use();
         sum.plus(portions).map_err(Clash::Portions)?;
         for (origin, resources) in portions.iter() {
-            let have = sum.get(origin).unwrap_or(&Resources::EMPTY);
-            let overflows = |name, more: Amount| have.scalar(name).0.checked_add(more.0).is_none();
+            let have = |name| sum.get(origin).map_or(0, |have| have.scalar(name).0);
+            let overflows = |name, more: Amount| have(name).checked_add(more.0).is_none();
             if let Some((name, _)) = resources.iter_scalars().find(|(name, more)| overflows(name, *more)) {
                 return Err(Clash::Overflow(name.clone()));
             }
@@ -137,9 +137,9 @@ impl Cold {
         let items = in_use.total();
         let mut free = Portions::EMPTY;
         for (origin, resources) in self.total.iter() {
-            let used = in_use.get(origin).unwrap_or(&Resources::EMPTY);
+            let used = in_use.get(origin).cloned().unwrap_or_default();
             // Parts of a valid total stay valid beside each other.
-            let _ = free.add(origin.clone(), &remaining(resources, used, &items, origin));
+            let _ = free.add(origin.clone(), &remaining(resources, &used, &items, origin));
         }
         self.free = free;
     }

@@ -37,7 +37,7 @@ fn the_paper_example_is_the_same_within_one_role_and_both_shares_are_two_thirds(
         };
         let mut tenants: Vec<Tenant> = (1..).zip(demands).map(tenant).collect();
         for tenant in &tenants {
-            allocator.add_framework(tenant.framework, [tenant.role.clone()]);
+            allocator.add_framework(tenant.framework, &roles([tenant.role.clone()]), FrameworkAbilities::default()).unwrap();
         }
         fill(&mut allocator, &mut tenants);
         let tasks_of = |demand: &str| tenants.iter().find(|of| of.demand == spec(demand)).unwrap().tasks;
@@ -102,16 +102,16 @@ fn agents_go_in_turn_to_whoever_has_the_smallest_share() {
 #[test]
 fn the_agent_with_most_free_goes_first_and_equals_rotate() {
     let mut allocator = cluster(&["cpus:1", "cpus:4", "cpus:2"]);
-    allocator.add_framework(framework(1), [role("a")]);
+    allocator.add_framework(framework(1), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
     let visited: Vec<_> = allocator.allocate(Time::ZERO, 9).into_iter().map(|grant| grant.agent).collect();
     assert_eq!(visited, [agent(2), agent(3), agent(1)]);
 
     let mut allocator = cluster(&["cpus:4"; 3]);
-    allocator.add_framework(framework(1), [role("a")]);
+    allocator.add_framework(framework(1), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
     let mut visited = Vec::new();
     for _ in 0..6 {
         let grant = allocator.allocate(Time::ZERO, 1).pop().unwrap();
-        allocator.release(grant.framework, &grant.role, grant.agent, &grant.resources).unwrap();
+        allocator.release(grant.framework, &grant.role, grant.agent, &grant.portions).unwrap();
         visited.push(grant.agent);
     }
     assert_eq!(visited, [agent(1), agent(2), agent(3), agent(1), agent(2), agent(3)]);
@@ -121,9 +121,9 @@ fn the_agent_with_most_free_goes_first_and_equals_rotate() {
 fn excluded_resources_do_not_count() {
     let options = Options { excluded: ["gpus".parse().unwrap()].into(), ..Options::default() };
     let mut allocator = Allocator::new(options);
-    allocator.add_agent(agent(1), &spec("cpus:10;gpus:2"), &Attributes::new()).unwrap();
-    allocator.add_framework(framework(1), [role("a")]);
-    allocator.allocated(framework(1), &role("a"), agent(1), &spec("cpus:1;gpus:2")).unwrap();
+    allocator.add_agent(agent(1), &stock(&spec("cpus:10;gpus:2"), &Attributes::new())).unwrap();
+    allocator.add_framework(framework(1), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
+    allocator.allocated(framework(1), &role("a"), agent(1), &Portions::unreserved(spec("cpus:1;gpus:2"))).unwrap();
     let share = allocator.shares().next().unwrap();
     let dominant = share.dominant.unwrap();
     assert_eq!((dominant.resource.as_str(), dominant.ppm()), ("cpus", 100_000));

@@ -77,9 +77,9 @@ impl World {
     fn apply(&mut self, op: &Op) {
         let attributes = |moved: bool| Attributes::from([("rack".into(), if moved { "b" } else { "a" }.into())]);
         match op {
-            Op::AddAgent(n, cpus) => drop(self.allocator.add_agent(agent(*n), &size(*cpus), &attributes(false))),
+            Op::AddAgent(n, cpus) => drop(self.allocator.add_agent(agent(*n), &stock(&size(*cpus), &attributes(false)))),
             Op::UpdateAgent(n, cpus, moved) => {
-                drop(self.allocator.update_agent(agent(*n), &size(*cpus), &attributes(*moved)));
+                drop(self.allocator.update_agent(agent(*n), &stock(&size(*cpus), &attributes(*moved))));
             }
             Op::RemoveAgent(n) => {
                 drop(self.allocator.remove_agent(agent(*n)));
@@ -87,7 +87,7 @@ impl World {
             }
             Op::AgentActive(n, active) => drop(self.allocator.set_agent_active(agent(*n), *active)),
             Op::AddFramework(n, roles) => {
-                self.allocator.add_framework(framework(*n), roles.iter().copied().map(nth_role));
+                self.allocator.add_framework(framework(*n), &holm_roles(roles.iter().copied().map(nth_role)), FrameworkAbilities::default()).unwrap();
             }
             Op::RemoveFramework(n) => drop(self.allocator.remove_framework(framework(*n))),
             Op::FrameworkActive(n, active) => drop(self.allocator.set_framework_active(framework(*n), *active)),
@@ -112,11 +112,11 @@ impl World {
         }
         let at = at % self.held.len();
         let held = &mut self.held[at];
-        let part = percent(&held.resources, part);
+        let part = percent(&held.portions, part);
         let refusal = Refusal::new(refuse);
         self.allocator.decline(held.framework, &held.role, held.agent, &part, refusal, self.now).unwrap();
-        held.resources = held.resources.minus(&part).unwrap();
-        if held.resources.is_empty() {
+        held.portions = held.portions.minus(&part).unwrap();
+        if held.portions.is_empty() {
             self.held.swap_remove(at);
         }
     }
@@ -141,7 +141,7 @@ proptest! {
             prop_assert_eq!(world.allocator.check(), vec![], "after {:?}", op);
         }
         for held in std::mem::take(&mut world.held) {
-            world.allocator.release(held.framework, &held.role, held.agent, &held.resources).unwrap();
+            world.allocator.release(held.framework, &held.role, held.agent, &held.portions).unwrap();
         }
         prop_assert_eq!(world.allocator.check(), vec![]);
         prop_assert!(world.allocator.shares().all(|share| share.allocated.is_empty()));
@@ -168,7 +168,7 @@ proptest! {
                 op => world.apply(op),
             }
         }
-        world.allocator.add_framework(framework(9), [role("x")]);
+        world.allocator.add_framework(framework(9), &roles([role("x")]), FrameworkAbilities::default()).unwrap();
         world.allocate(usize::MAX);
         for n in 0..6 {
             let free = world.allocator.free(agent(n)).cloned().unwrap_or_default();

@@ -30,7 +30,7 @@ pub(crate) fn framework(n: u64) -> FrameworkId {
 pub(crate) fn cluster(sizes: &[&str]) -> Allocator {
     let mut allocator = Allocator::new(Options { minimum: Vec::new(), ..Options::default() });
     for (n, size) in (1..).zip(sizes) {
-        allocator.add_agent(agent(n), &spec(size), &Attributes::new()).unwrap();
+        allocator.add_agent(agent(n), &stock(&spec(size), &Attributes::new())).unwrap();
     }
     allocator
 }
@@ -51,7 +51,7 @@ pub(crate) fn subscribe(allocator: &mut Allocator, demands: &[(Resources, u32)])
         let role = role(&char::from(b'a' + n).to_string());
         let framework = framework(u64::from(n) + 1);
         allocator.set_weight(&role, NonZeroU32::new(*weight).unwrap());
-        allocator.add_framework(framework, [role.clone()]);
+        allocator.add_framework(framework, &roles([role.clone()]), FrameworkAbilities::default()).unwrap();
         tenants.push(Tenant { framework, role, demand: demand.clone(), tasks: 0 });
     }
     tenants
@@ -65,13 +65,13 @@ pub(crate) fn fill(allocator: &mut Allocator, tenants: &mut [Tenant]) -> String 
         assert_eq!(allocator.check(), []);
         let at = tenants.iter().position(|of| of.framework == grant.framework && of.role == grant.role).unwrap();
         let tenant = &mut tenants[at];
-        let (rest, refusal) = match grant.resources.minus(&tenant.demand) {
+        let (rest, refusal) = match grant.portions.minus(&tenant.demand) {
             Ok(rest) => {
                 tenant.tasks += 1;
                 order.push(char::from(b'A' + u8::try_from(at).unwrap()));
                 (rest, Refusal::NONE)
             }
-            Err(_) => (grant.resources, Refusal::new(Duration::from_secs(3600))),
+            Err(_) => (grant.portions, Refusal::new(Duration::from_secs(3600))),
         };
         allocator.decline(tenant.framework, &tenant.role, grant.agent, &rest, refusal, Time::ZERO).unwrap();
     }
