@@ -532,8 +532,8 @@ impl Allocator {
 
     /// Makes an open agent a candidate.
     pub(crate) fn mark(&mut self, slot: Slot) {
-        if let Some(candidate) = self.candidate(slot) {
-            self.candidates.mark(candidate);
+        if self.is_open(slot) {
+            self.candidates.mark(slot);
         }
     }
 

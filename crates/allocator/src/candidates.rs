@@ -7,7 +7,7 @@ use holm_model::{AgentId, Placement};
 
 use crate::stock::Slot;
 
-/// In which order agents are visited: the one with the most free first, as of when it became a candidate; among equals the
+/// In which order agents are visited: the one with the most free first, as of the run that first saw it; among equals the
 /// one whose last grant is longest ago, so that nobody keeps getting the same agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ranked {
@@ -39,11 +39,13 @@ pub(crate) struct Candidate {
 pub(crate) struct Candidates {
     /// In order.
     queue: VecDeque<Ranked>,
-    /// Since the order was made.
-    fresh: Vec<Ranked>,
+    /// Since the order was made, with their stamps.
+    fresh: Vec<(Slot, u32)>,
     /// By slot: odd while it is a candidate.
     stamps: Vec<u32>,
     marked: usize,
+    /// The order was broken up.
+    broken: bool,
 }
 
 impl Candidates {
@@ -55,15 +57,14 @@ impl Candidates {
     }
 
     /// Makes an agent a candidate, in its present place if it was one already.
-    pub(crate) fn mark(&mut self, candidate: Candidate) {
-        let Candidate { free, last_grant, agent, slot } = candidate;
+    pub(crate) fn mark(&mut self, slot: Slot) {
         self.unmark(slot);
         let stamp = &mut self.stamps[slot as usize];
         *stamp = stamp.wrapping_add(1);
         self.marked += 1;
-        self.fresh.push(Ranked { free: Reverse(free), last_grant, agent, slot, stamp: *stamp });
+        self.fresh.push((slot, *stamp));
         if self.fresh.len() + self.queue.len() > 2 * self.marked + 1024 {
-            self.fresh.retain(|entry| self.stamps[entry.slot as usize] == entry.stamp);
+            self.fresh.retain(|(slot, stamp)| self.stamps[*slot as usize] == *stamp);
             self.queue.retain(|entry| self.stamps[entry.slot as usize] == entry.stamp);
         }
     }
@@ -79,34 +80,41 @@ impl Candidates {
 
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
-        for entry in std::mem::take(&mut self.queue).into_iter().chain(std::mem::take(&mut self.fresh)) {
-            if self.stamps[entry.slot as usize] == entry.stamp {
-                self.unmark(entry.slot);
+        let queued = std::mem::take(&mut self.queue).into_iter().map(|entry| (entry.slot, entry.stamp));
+        for (slot, stamp) in queued.chain(std::mem::take(&mut self.fresh)) {
+            if self.stamps[slot as usize] == stamp {
+                self.unmark(slot);
             }
         }
     }
 
-    /// Brings the agents in order, before they are taken.
-    pub(crate) fn sort(&mut self) {
-        if !self.fresh.is_empty() {
-            self.queue.extend(self.fresh.drain(..));
-            // What was in order already is a run that sorting finds.
-            self.queue.make_contiguous().sort();
+    /// Brings the agents in order, as they are now, before they are taken.
+    pub(crate) fn sort(&mut self, candidate: impl Fn(Slot) -> Option<Candidate>) {
+        if self.fresh.is_empty() && !self.broken {
+            return;
         }
+        for (slot, stamp) in std::mem::take(&mut self.fresh) {
+            if self.stamps[slot as usize] == stamp
+                && let Some(Candidate { free, last_grant, agent, slot }) = candidate(slot)
+            {
+                self.queue.push_back(Ranked { free: Reverse(free), last_grant, agent, slot, stamp });
+            }
+        }
+        // What was in order already is a run that sorting finds.
+        self.queue.make_contiguous().sort();
+        self.broken = false;
     }
 
     /// Takes the next agent to visit, from the end that is asked for, or any that `dice` says.
     pub(crate) fn pop(&mut self, placement: Placement, dice: u64) -> Option<Slot> {
-        self.sort();
         loop {
             let length = self.queue.len().max(1) as u64;
             let next = match placement {
                 Placement::Spread => self.queue.pop_front(),
                 Placement::Pack => self.queue.pop_back(),
                 Placement::Random => {
-                    // The first takes the place of the one drawn, so that the order has to be made again.
-                    self.fresh.extend(self.queue.swap_remove_front(usize::try_from(dice % length).unwrap_or(0)));
-                    self.fresh.pop()
+                    self.broken = true;
+                    self.queue.swap_remove_front(usize::try_from(dice % length).unwrap_or(0))
                 }
             };
             let next = next?;

@@ -138,7 +138,8 @@ impl Allocator {
         }
         found.extend((!used.is_empty()).then(|| Violation::Usage("something is held by nobody".to_owned())));
         let booked: BTreeMap<_, _> = self.roles.all_idle().collect();
-        let same = booked.len() == idle.len() && idle.iter().all(|(role, sums)| booked.get(role) == Some(&&sums[..width]));
+        let same =
+            booked.len() == idle.len() && idle.iter().all(|(role, sums)| booked.get(role) == Some(&&sums[..width]));
         found.extend((!same).then(|| Violation::Usage("what is reserved and not in use".to_owned())));
         found
     }

@@ -96,13 +96,22 @@ impl Filters {
     }
 
     /// How many filters there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.live
     }
 
     /// Remembers that `leaf` refused `bundle` of an agent until `expires`. `free` is what is free there now, and `wanting`
     /// whether the leaf wants offers.
-    pub(crate) fn install(&mut self, slot: Slot, leaf: Node, bundle: Bundle, expires: Time, free: &Bundle, wanting: bool) {
+    pub(crate) fn install(
+        &mut self,
+        slot: Slot,
+        leaf: Node,
+        bundle: Bundle,
+        expires: Time,
+        free: &Bundle,
+        wanting: bool,
+    ) {
         let covered = self.refuses(slot, leaf, free);
         let covers = bundle.contains(free);
         let mut agent = self.agents[slot as usize].take().unwrap_or_default();

@@ -125,12 +125,7 @@ impl Queues {
     }
 
     /// Calls `visit` with the nodes below `parent` in order until it finds something.
-    pub(crate) fn walk<T>(
-        &self,
-        parent: u32,
-        ties: &impl Ties,
-        mut visit: impl FnMut(u32) -> Option<T>,
-    ) -> Option<T> {
+    pub(crate) fn walk<T>(&self, parent: u32, ties: &impl Ties, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let heap = &self.heaps[parent as usize];
         let found = visit(heap.first()?.node);
         if found.is_some() {

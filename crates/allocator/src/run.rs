@@ -74,6 +74,9 @@ impl Allocator {
             return grants;
         }
         self.roles.settle();
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.sort(|slot| self.candidate(slot));
+        self.candidates = candidates;
         self.visit_candidates(max, &mut grants);
         if grants.len() < max && !self.keen.is_empty() {
             self.visit_open(max, &mut grants);
@@ -203,8 +206,9 @@ impl Allocator {
     fn is_satisfied(&self, scope: &Scope) -> bool {
         let has_room = |node: Node, resources: u32| match (node, resources) {
             (_, 0) => true,
-            (ROOT, resources) => (0..self.stock.names.len())
-                .any(|r| resources >> r & 1 == 1 && self.stock.spare(r) > self.roles.owed(r)),
+            (ROOT, resources) => {
+                (0..self.stock.names.len()).any(|r| resources >> r & 1 == 1 && self.stock.spare(r) > self.roles.owed(r))
+            }
             (node, resources) => self.roles.has_room(node, resources),
         };
         !scope.nodes.iter().any(|(node, resources)| self.roles.node(*node).is_wanting() && has_room(*node, *resources))

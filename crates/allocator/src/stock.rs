@@ -329,7 +329,10 @@ impl Stock {
 
     /// Everything that is free on an agent.
     pub(crate) fn free(&self, slot: Slot) -> Bundle {
-        Bundle { plain: self.free_plain(slot), rest: self.cold(slot).map_or(Portions::EMPTY, |cold| cold.free().clone()) }
+        Bundle {
+            plain: self.free_plain(slot),
+            rest: self.cold(slot).map_or(Portions::EMPTY, |cold| cold.free().clone()),
+        }
     }
 
     /// The leaves that hold something on an agent.

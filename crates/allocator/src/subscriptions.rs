@@ -23,7 +23,6 @@ pub struct FrameworkAbilities {
 pub(crate) struct Membership {
     /// It wants no offers for now.
     pub(crate) suppressed: bool,
-    pub(crate) options: RoleOptions,
 }
 
 /// A framework's subscription.
@@ -31,7 +30,6 @@ pub(crate) struct Membership {
 pub(crate) struct Subscription {
     /// Whether it is connected.
     pub(crate) active: bool,
-    pub(crate) abilities: FrameworkAbilities,
     pub(crate) roles: BTreeMap<Role, Membership>,
 }
 
@@ -60,11 +58,11 @@ impl Allocator {
     ) -> Result<(), PatternError> {
         crate::check_patterns(roles.values().map(|options| &options.constraints))?;
         let before = self.frameworks.remove(&framework).unwrap_or_default();
-        let membership = |(role, options): (&Role, &RoleOptions)| {
+        let membership = |role: &Role| {
             let suppressed = before.roles.get(role).is_some_and(|kept| kept.suppressed);
-            (role.clone(), Membership { suppressed, options: options.clone() })
+            (role.clone(), Membership { suppressed })
         };
-        let subscription = Subscription { active: true, abilities, roles: roles.iter().map(membership).collect() };
+        let subscription = Subscription { active: true, roles: roles.keys().map(membership).collect() };
         self.frameworks.insert(framework, subscription);
         for role in before.roles.keys().filter(|role| !roles.contains_key(*role)) {
             self.wanting_changed(framework, role);
@@ -94,10 +92,8 @@ impl Allocator {
         let place = &mut self.leaves[leaf as usize];
         let same = place.constraint == constraint && place.minimum == minimum && place.abilities == abilities;
         let is_wanting = self.roles.node(leaf).is_wanting();
-        let old = std::mem::replace(
-            place,
-            LeafOptions { constraint, minimum, placement: options.placement, abilities },
-        );
+        let old =
+            std::mem::replace(place, LeafOptions { constraint, minimum, placement: options.placement, abilities });
         self.constraints.release(old.constraint);
         let moves = |placement| usize::from(placement != Placement::Spread);
         self.movers = self.movers + moves(options.placement) - moves(old.placement);

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use holm_model::{Origin, Portions, Quantity, ResourceName, Resources};
+use holm_model::{Origin, Portions, Quantity};
 
 use crate::Allocator;
 use crate::constraints::{ConstraintId, ConstraintTable};
-use crate::names::{Amounts, GPUS, MAX_SCALARS, NOTHING};
+use crate::names::{Amounts, MAX_SCALARS, NOTHING};
 use crate::roles::{Node, Roles, Room};
 use crate::stock::{Bundle, Slot};
 
@@ -45,39 +45,45 @@ pub(crate) struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    pub(crate) fn new(allocator: &'a Allocator, roles: &'a Roles, slot: Slot, pass: Pass, free: &'a Bundle) -> Visit<'a> {
+    pub(crate) fn new(
+        allocator: &'a Allocator,
+        roles: &'a Roles,
+        slot: Slot,
+        pass: Pass,
+        free: &'a Bundle,
+    ) -> Visit<'a> {
         let mixed = free.rest.iter().any(|(origin, _)| *origin != Origin::Unreserved);
         let slack = roles.owes_anything().then(|| {
-            let left = |r| if r < allocator.stock.names.len() { allocator.stock.spare(r).saturating_sub(roles.owed(r)) } else { 0 };
+            let left = |r| {
+                if r < allocator.stock.names.len() { allocator.stock.spare(r).saturating_sub(roles.owed(r)) } else { 0 }
+            };
             std::array::from_fn(left)
         });
         Visit { allocator, roles, slot, pass, free, mixed, slack }
     }
 
     /// What a leaf would be offered; `None` when there is nothing for it.
-    pub(crate) fn offer(&self, leaf: Node, constraints: &mut ConstraintTable, notes: &mut Notes) -> Option<Cow<'a, Bundle>> {
+    pub(crate) fn offer(
+        &self,
+        leaf: Node,
+        constraints: &mut ConstraintTable,
+        notes: &mut Notes,
+    ) -> Option<Cow<'a, Bundle>> {
         let stock = &self.allocator.stock;
         let options = &self.allocator.leaves[leaf as usize];
         let class = stock.class(self.slot);
         if options.constraint != ConstraintId::NONE
-            && !constraints.holds(
-                options.constraint,
-                class,
-                stock.classes.attributes(class),
-                stock.hostname(self.slot),
-            )
+            && !constraints.holds(options.constraint, class, stock.classes.attributes(class), stock.hostname(self.slot))
         {
             return None;
         }
-        let bars = !options.abilities.gpus && stock.classes.is_scarce(class);
-        if bars && self.allocator.able > 0 {
+        if self.allocator.able > 0 && !options.abilities.gpus && stock.classes.is_scarce(class) {
             return None;
         }
         let mut offer = self.usable(leaf)?;
-        if bars {
-            strip_gpus(offer.to_mut());
-        }
-        if self.pass != Pass::Revocable && (self.roles.limits > 0 || self.slack.is_some()) && !self.trim(leaf, &mut offer, notes)
+        if self.pass != Pass::Revocable
+            && (self.roles.limits > 0 || self.slack.is_some())
+            && !self.trim(leaf, &mut offer, notes)
         {
             return None;
         }
@@ -157,7 +163,8 @@ impl<'a> Visit<'a> {
                 room.left = room.left.saturating_sub(u128::from(fitting[room.resource]));
             }
             let mut part = resources.clone();
-            let counted = resources.iter_scalars().filter_map(|(name, _)| Some((name.clone(), stock.names.find(name)?)));
+            let counted =
+                resources.iter_scalars().filter_map(|(name, _)| Some((name.clone(), stock.names.find(name)?)));
             for (name, r) in counted {
                 part.set(name, Quantity::Scalar(holm_model::Amount(fitting[r])));
             }
@@ -174,18 +181,5 @@ fn fit(amounts: &mut Amounts, rooms: &[Room], notes: &mut Notes) {
             amounts[room.resource] = most;
             notes.cuts.push((room.node, 1 << room.resource));
         }
-    }
-}
-
-fn strip_gpus(offer: &mut Bundle) {
-    offer.plain[GPUS] = 0;
-    if offer.rest.iter().any(|(_, resources)| resources.get(&ResourceName::Gpus).is_some()) {
-        let mut stripped = Portions::EMPTY;
-        for (origin, resources) in offer.rest.iter() {
-            let others = resources.iter().filter(|(name, _)| **name != ResourceName::Gpus);
-            let others: Resources = others.map(|(name, quantity)| (name.clone(), quantity.clone())).collect();
-            let _ = stripped.add(origin.clone(), &others);
-        }
-        offer.rest = stripped;
     }
 }

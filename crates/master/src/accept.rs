@@ -55,7 +55,8 @@ impl Master {
         let Pool { framework, role, agent, left, revocable } = pool;
         if !left.is_empty() {
             let now = self.now;
-            let declined = self.market(revocable).decline(framework, &role, agent, &left, refusal, now);
+            let declined =
+                self.market(revocable).decline(framework, &role, agent, &Portions::unreserved(left), refusal, now);
             self.check(declined);
             self.touched(agent);
         }

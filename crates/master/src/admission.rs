@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use holm_model::{Action, AgentCondition, AgentId, Principal, Registration, Resources, SecretHash, ToAgent};
+use holm_allocator::AgentStock;
+use holm_model::{Action, AgentCondition, AgentId, Portions, Principal, Registration, Resources, SecretHash, ToAgent};
 
 use crate::agents::{Admission, Agent, AgentState, Report, Stream, validate_info};
 use crate::authorize::{Object, authorize};
@@ -165,13 +166,11 @@ impl Master {
         agent.condition = AgentCondition::default();
         agent.revocable = Resources::EMPTY;
         self.check(entered);
-        let put = if known {
-            self.allocator.update_agent(id, &info.resources, &info.attributes)
-        } else {
-            self.allocator.add_agent(id, &info.resources, &info.attributes)
-        };
+        let portions = Portions::unreserved(info.resources.clone());
+        let stock = AgentStock { portions, attributes: info.attributes.clone(), hostname: info.hostname.clone() };
+        let put = if known { self.allocator.update_agent(id, &stock) } else { self.allocator.add_agent(id, &stock) };
         self.check(put);
-        self.lender_added(id, known, &info.attributes);
+        self.lender_added(id, known, &stock);
         self.set_agent_offered(id, false);
         let forgetful = before.is_some_and(|before| before != registration.incarnation);
         for place in self.launches.on_agent(id) {

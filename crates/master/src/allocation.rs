@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use holm_allocator::{Allocator, Grant};
-use holm_model::{FrameworkId, Offer, Refusal, Time};
+use holm_allocator::{Allocator, FrameworkAbilities, Grant};
+use holm_model::{FrameworkId, FrameworkInfo, Offer, Refusal, Time};
 
 use crate::Master;
 use crate::offers::{NewOffer, Outstanding};
@@ -15,6 +15,30 @@ use crate::timers::Timer;
 const WITHHELD: Duration = Duration::from_secs(1);
 
 impl Master {
+    /// Tells the allocator of a framework's roles, what it takes in each, and what it can use.
+    pub(crate) fn subscribe_to_roles(&mut self, id: FrameworkId) {
+        let Some(framework) = self.frameworks.get(&id) else { return };
+        let info = &framework.info;
+        let roles = info
+            .roles
+            .iter()
+            .map(|role| (role.clone(), framework.role_options.get(role).cloned().unwrap_or_default()))
+            .collect();
+        let able = |what: &str| info.capabilities.iter().any(|capability| &**capability == what);
+        let abilities =
+            FrameworkAbilities { revocable: able(FrameworkInfo::REVOCABLE), gpus: able(FrameworkInfo::GPUS) };
+        // Patterns were checked when the framework's information arrived.
+        let added = self.allocator.add_framework(id, &roles, abilities);
+        self.check(added);
+        if abilities.revocable {
+            let added = self.lending.add_framework(id, &roles, abilities);
+            self.check(added);
+        } else {
+            // It may have borrowed before; who never did is not known there.
+            let _ = self.lending.remove_framework(id);
+        }
+    }
+
     /// The earliest time of the next run. The first event after a pause causes one at once, those that follow closely
     /// join the next.
     pub(crate) fn next_run(&self) -> Time {
@@ -45,7 +69,8 @@ impl Master {
 
     fn offer_grants(&mut self, grants: Vec<Grant>, revocable: bool) {
         let mut made: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
-        for Grant { framework, role, agent, resources } in grants {
+        for Grant { framework, role, agent, portions, .. } in grants {
+            let resources = portions.total();
             let held = self.frameworks.get(&framework).map_or(0, |framework| framework.offers.len());
             if held >= self.options.max_framework_offers {
                 let withheld = Outstanding { framework, role, agent, resources, revocable, made: self.now };

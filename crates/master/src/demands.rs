@@ -52,6 +52,7 @@ impl Master {
         }
         if let Some(framework) = self.frameworks.get_mut(&id) {
             framework.role_options = info.role_options;
+            self.subscribe_to_roles(id);
         }
         self.out.roles = true;
     }

@@ -207,7 +207,7 @@ impl Master {
         let offers = offers.filter_map(|id| self.offers.out.get(id));
         let unmet = first_unmet(constraints.iter().copied(), &attributes, &agent.info.hostname).cloned();
         let total = agent.info.resources.clone();
-        let free = self.allocator.free(agent.id).cloned().unwrap_or_default();
+        let free = self.allocator.free(agent.id).unwrap_or_default().total();
         AgentFacts {
             agent: agent.id,
             away: away(agent),

@@ -81,7 +81,7 @@ fn what_is_out_is_charged(master: &Master) -> Vec<String> {
     }
     for ((framework, role, agent, revocable), sum) in &out {
         let market = if *revocable { &master.lending } else { &master.allocator };
-        let held = market.held(*framework, role, *agent).cloned().unwrap_or_default();
+        let held = market.held(*framework, role, *agent).unwrap_or_default().total();
         if held != *sum {
             wrong.push(format!("{framework} in {role} on {agent}: out {sum}, charged {held}"));
         }

@@ -119,9 +119,8 @@ impl Master {
             if matches!(framework.state, FrameworkState::Disconnected) {
                 let patience = framework.info.failover_timeout.max(self.options.framework_reconnect);
                 self.timers.set(Timer::FrameworkTimeout(id), self.now + patience);
-                let roles = framework.info.roles.clone();
                 self.frameworks.insert(id, framework);
-                self.framework_wants(id, &roles);
+                self.subscribe_to_roles(id);
                 self.set_framework_offered(id, false);
             } else {
                 self.completed.push_back(id);
@@ -235,7 +234,7 @@ impl Master {
             phase: agent.state.phase(),
             info: agent.info.clone(),
             incarnation: agent.incarnation,
-            free: self.allocator.free(id).cloned(),
+            free: self.allocator.free(id).map(|free| free.total()),
             launches: self.launches.count_on_agent(id),
             condition: agent.condition.clone(),
             revocable: agent.revocable.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holm_model::{AgentId, FrameworkId, Offer, OfferId, Refusal, Resources, Role, SchedulerEvent, Time};
+use holm_model::{AgentId, FrameworkId, Offer, OfferId, Portions, Refusal, Resources, Role, SchedulerEvent, Time};
 
 use crate::frameworks::Framework;
 use crate::options::MESSAGE_TARGET_BYTES;
@@ -26,6 +26,13 @@ pub(crate) struct Outstanding {
     /// Whether it is lent.
     pub(crate) revocable: bool,
     pub(crate) made: Time,
+}
+
+impl Outstanding {
+    /// What it holds, as the allocator books it.
+    pub(crate) fn portions(&self) -> Portions {
+        Portions::unreserved(self.resources.clone())
+    }
 }
 
 /// All offers that are out.
@@ -130,16 +137,16 @@ impl Master {
 
     /// Gives what an offer held back, without a filter.
     pub(crate) fn release_offer(&mut self, offer: &Outstanding) {
-        let Outstanding { framework, role, agent, resources, revocable, .. } = offer;
-        let released = self.market(*revocable).release(*framework, role, *agent, resources);
+        let Outstanding { framework, role, agent, revocable, .. } = offer;
+        let released = self.market(*revocable).release(*framework, role, *agent, &offer.portions());
         self.check(released);
     }
 
     /// Gives what an offer held back; the framework does not want to see it for a while.
     pub(crate) fn decline_offer(&mut self, offer: &Outstanding, refusal: Refusal) {
-        let Outstanding { framework, role, agent, resources, revocable, .. } = offer;
+        let Outstanding { framework, role, agent, revocable, .. } = offer;
         let now = self.now;
-        let declined = self.market(*revocable).decline(*framework, role, *agent, resources, refusal, now);
+        let declined = self.market(*revocable).decline(*framework, role, *agent, &offer.portions(), refusal, now);
         self.check(declined);
     }
 

@@ -6,8 +6,8 @@
 
 use std::num::NonZeroU32;
 
-use holm_allocator::Allocator;
-use holm_model::{AgentId, Attributes, FrameworkId, OfferId, Origin, Portions, ResourceName, Resources, Role};
+use holm_allocator::{AgentStock, Allocator};
+use holm_model::{AgentId, FrameworkId, OfferId, Origin, Portions, ResourceName, Resources, Role};
 
 use crate::Master;
 
@@ -25,26 +25,24 @@ impl Master {
         let shrinks = !estimate.contains(&agent.revocable);
         agent.revocable = estimate.clone();
         if agent.allocated {
-            let attributes = agent.info.attributes.clone();
+            let (attributes, hostname) = (agent.info.attributes.clone(), agent.info.hostname.clone());
             if shrinks {
                 let lent = |offer: &OfferId| self.offers.out.get(offer).is_some_and(|offer| offer.revocable);
                 let out = self.offers.by_agent.get(&id).into_iter().flatten().copied().filter(lent);
                 let out: Vec<OfferId> = out.collect();
                 self.rescind(&out);
             }
-            let updated = self.lending.update_agent(id, &estimate, &attributes);
+            let stock = AgentStock { portions: Portions::unreserved(estimate), attributes, hostname };
+            let updated = self.lending.update_agent(id, &stock);
             self.check(updated);
         }
         self.touched(id);
     }
 
     /// An agent takes part in allocation: with nothing to lend until it says what.
-    pub(crate) fn lender_added(&mut self, id: AgentId, known: bool, attributes: &Attributes) {
-        let added = if known {
-            self.lending.update_agent(id, &Resources::EMPTY, attributes)
-        } else {
-            self.lending.add_agent(id, &Resources::EMPTY, attributes)
-        };
+    pub(crate) fn lender_added(&mut self, id: AgentId, known: bool, stock: &AgentStock) {
+        let stock = AgentStock { portions: Portions::EMPTY, ..stock.clone() };
+        let added = if known { self.lending.update_agent(id, &stock) } else { self.lending.add_agent(id, &stock) };
         self.check(added);
     }
 
@@ -61,17 +59,6 @@ impl Master {
         for revocable in [false, true] {
             let removed = self.market(revocable).remove_agent(id);
             self.check(removed);
-        }
-    }
-
-    /// A framework wants offers in these roles, of the kinds that it takes.
-    pub(crate) fn framework_wants(&mut self, id: FrameworkId, roles: &[Role]) {
-        self.allocator.add_framework(id, roles.iter().cloned());
-        if self.borrows(id) {
-            self.lending.add_framework(id, roles.iter().cloned());
-        } else {
-            // It may have borrowed before; who never did is not known there.
-            let _ = self.lending.remove_framework(id);
         }
     }
 

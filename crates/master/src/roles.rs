@@ -98,6 +98,7 @@ impl Master {
     fn enforce(&mut self, record: &RoleRecord) {
         self.roles.set(record);
         self.weigh_role(&record.role, record.weight);
+        self.allocator.set_quota(&record.role, &record.quota);
         self.out.delta(Delta::RoleSet(record.clone()));
         self.out.roles = true;
     }
@@ -264,7 +265,7 @@ impl Master {
     /// How much of a resource is free on all agents together.
     fn free_of(&self, resource: &ResourceName) -> u64 {
         let free = self.agents.keys().filter_map(|agent| self.allocator.free(*agent));
-        free.fold(0, |sum, free| sum.saturating_add(free.scalar(resource).0))
+        free.fold(0, |sum, free| sum.saturating_add(free.total().scalar(resource).0))
     }
 
     pub(crate) fn answer(&mut self, request: RequestId, result: Result<Answer, OperatorError>) {

@@ -185,9 +185,8 @@ impl Master {
         framework.demands.clear();
         let framework_epoch = framework.subscriptions;
         let entered = framework.state.enter(FrameworkState::Connected(Subscription { session, pending }));
-        let roles = framework.info.roles.clone();
         self.check(entered);
-        self.framework_wants(id, &roles);
+        self.subscribe_to_roles(id);
         self.set_suppressed(id, &[], false);
         if !suppressed.is_empty() {
             self.set_suppressed(id, &suppressed, true);

@@ -66,6 +66,10 @@ impl FrameworkInfo {
     /// time.
     pub const REVOCABLE: &str = "revocable";
 
+    /// The capability of a framework that can use `gpus`: agents that have them are kept for such frameworks as long as one
+    /// of those wants offers.
+    pub const GPUS: &str = "gpus";
+
     /// Whether it wants revocable offers too.
     pub fn is_revocable(&self) -> bool {
         self.capabilities.contains(FrameworkInfo::REVOCABLE)

@@ -71,7 +71,8 @@ impl Roles {
 
     /// The dominant share of an amount, in units of [`ONE`].
     pub(crate) fn share_of(&self, amounts: &[u64]) -> u64 {
-        let part = |(r, amount): (usize, &u64)| if self.counts(r) { part(u128::from(*amount), self.capacity[r]) } else { 0 };
+        let part =
+            |(r, amount): (usize, &u64)| if self.counts(r) { part(u128::from(*amount), self.capacity[r]) } else { 0 };
         amounts.iter().enumerate().take(self.width).map(part).max().unwrap_or(0)
     }
 
@@ -182,7 +183,8 @@ impl Roles {
             record.open = u32::from(record.wanting > 0 && !record.stuck);
         } else {
             let queue = if self.saturated == 0 { &self.order } else { &self.floor };
-            let least = queue.first(node).map_or(0, |first| first.key);
+            let weighed = |of: &super::Record| weighted(of.share, of.weight.get());
+            let least = queue.first(node).map_or(0, |first| weighed(&self.nodes[first.node as usize]));
             for r in 0..width {
                 let aside = u64::try_from(self.aside[at + r]).unwrap_or(u64::MAX);
                 self.scaled[at + r] = rescale(least, self.rescaled[at + r]).saturating_add(aside);

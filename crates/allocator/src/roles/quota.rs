@@ -5,8 +5,8 @@
 
 use holm_model::{Amount, Quota};
 
-use super::{Kind, Node, ROOT, Roles};
 use super::fair::part;
+use super::{Node, ROOT, Roles};
 use crate::names::{Amounts, MAX_SCALARS, Names};
 
 /// A node's guarantee and limit, by resource.

@@ -148,7 +148,10 @@ impl Cold {
         let mut fresh = self.clone();
         fresh.recompute();
         let whole = self.over || self.free.plus(&self.in_use()).as_ref() == Ok(&self.total);
-        whole && fresh.over == self.over && fresh.free == self.free && self.held.iter().all(|(_, held)| !held.is_empty())
+        whole
+            && fresh.over == self.over
+            && fresh.free == self.free
+            && self.held.iter().all(|(_, held)| !held.is_empty())
     }
 }
 

@@ -1,9 +1,9 @@
 //! Who gets how much: the examples of the DRF paper and their known variants.
 
-use holm_allocator::{Allocator, Options};
+use holm_allocator::{Allocator, FrameworkAbilities, Options};
 use holm_model::{Attributes, Resources, Time};
 
-use crate::tenants::{Tenant, agent, cluster, fill, framework, role, spec, subscribe};
+use crate::tenants::{Tenant, agent, cluster, fill, framework, plain, role, roles, spec, stock, subscribe};
 
 /// The tasks each tenant got of one agent, with unequal weights in thousandths, and the order of their launches.
 fn divide(total: &str, demands: &[(&str, u32)]) -> (Vec<u32>, String) {
@@ -37,7 +37,9 @@ fn the_paper_example_is_the_same_within_one_role_and_both_shares_are_two_thirds(
         };
         let mut tenants: Vec<Tenant> = (1..).zip(demands).map(tenant).collect();
         for tenant in &tenants {
-            allocator.add_framework(tenant.framework, &roles([tenant.role.clone()]), FrameworkAbilities::default()).unwrap();
+            allocator
+                .add_framework(tenant.framework, &roles([tenant.role.clone()]), FrameworkAbilities::default())
+                .unwrap();
         }
         fill(&mut allocator, &mut tenants);
         let tasks_of = |demand: &str| tenants.iter().find(|of| of.demand == spec(demand)).unwrap().tasks;
@@ -123,7 +125,7 @@ fn excluded_resources_do_not_count() {
     let mut allocator = Allocator::new(options);
     allocator.add_agent(agent(1), &stock(&spec("cpus:10;gpus:2"), &Attributes::new())).unwrap();
     allocator.add_framework(framework(1), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
-    allocator.allocated(framework(1), &role("a"), agent(1), &Portions::unreserved(spec("cpus:1;gpus:2"))).unwrap();
+    allocator.allocated(framework(1), &role("a"), agent(1), &plain("cpus:1;gpus:2")).unwrap();
     let share = allocator.shares().next().unwrap();
     let dominant = share.dominant.unwrap();
     assert_eq!((dominant.resource.as_str(), dominant.ppm()), ("cpus", 100_000));

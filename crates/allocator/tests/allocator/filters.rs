@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use holm_allocator::{Allocator, Grant};
+use holm_allocator::{Allocator, FrameworkAbilities, Grant};
 use holm_model::{Attributes, Refusal, Time};
 
-use crate::tenants::{agent, cluster, framework, role, spec};
+use crate::tenants::{agent, cluster, framework, plain, role, roles, spec, stock};
 
 const REFUSE: Duration = Duration::from_secs(5);
 
@@ -24,7 +24,7 @@ fn declined() -> (Allocator, Grant) {
 
 fn decline(allocator: &mut Allocator, grant: &Grant, resources: &str) {
     let refusal = Refusal::new(REFUSE);
-    allocator.decline(grant.framework, &grant.role, grant.agent, &spec(resources), refusal, Time::ZERO).unwrap();
+    allocator.decline(grant.framework, &grant.role, grant.agent, &plain(resources), refusal, Time::ZERO).unwrap();
 }
 
 fn grants(allocator: &mut Allocator, seconds: u64) -> usize {
@@ -61,12 +61,12 @@ fn a_larger_offer_goes_through_and_a_part_does_not() {
     // Half is used for a task, the other half refused.
     decline(&mut allocator, &grant, "cpus:2;mem:4GiB");
     assert_eq!(grants(&mut allocator, 1), 0, "the same is held back");
-    allocator.allocated(framework(9), &role("z"), agent(1), &Portions::unreserved(spec("cpus:1"))).unwrap();
+    allocator.allocated(framework(9), &role("z"), agent(1), &plain("cpus:1")).unwrap();
     assert_eq!(grants(&mut allocator, 1), 0, "and so is a part of it");
-    allocator.release(framework(9), &role("z"), agent(1), &Portions::unreserved(spec("cpus:1"))).unwrap();
+    allocator.release(framework(9), &role("z"), agent(1), &plain("cpus:1")).unwrap();
     assert_eq!(grants(&mut allocator, 1), 0);
-    allocator.release(framework(1), &role("a"), agent(1), &Portions::unreserved(spec("cpus:1"))).unwrap();
-    assert_eq!(allocator.allocate(at(1), 9)[0].portions, spec("cpus:3;mem:4GiB"), "more than was refused is not");
+    allocator.release(framework(1), &role("a"), agent(1), &plain("cpus:1")).unwrap();
+    assert_eq!(allocator.allocate(at(1), 9)[0].portions, plain("cpus:3;mem:4GiB"), "more than was refused is not");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use holm_allocator::{AgentError, Allocator, ChargeError, FrameworkError, Options, ReleaseError};
+use holm_allocator::{AgentError, Allocator, ChargeError, FrameworkAbilities, FrameworkError, Options, ReleaseError};
 use holm_model::{Attributes, Refusal, Resources, Time};
 
-use crate::tenants::{agent, cluster, framework, role, spec};
+use crate::tenants::{agent, cluster, framework, plain, role, roles, spec, stock};
 
 fn granted(allocator: &mut Allocator) -> Vec<u64> {
     let grants = allocator.allocate(Time::ZERO, 99);
@@ -41,13 +41,13 @@ fn a_framework_that_left_stays_charged_for_what_still_runs() {
     let mut allocator = cluster(&["cpus:4"]);
     allocator.add_framework(framework(1), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
     assert_eq!(granted(&mut allocator), [1]);
-    allocator.release(framework(1), &role("a"), agent(1), &Portions::unreserved(spec("cpus:1"))).unwrap();
+    allocator.release(framework(1), &role("a"), agent(1), &plain("cpus:1")).unwrap();
     allocator.remove_framework(framework(1)).unwrap();
     allocator.add_framework(framework(2), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
     let rest = allocator.allocate(Time::ZERO, 9);
-    assert_eq!(rest[0].portions, spec("cpus:1"));
+    assert_eq!(rest[0].portions, plain("cpus:1"));
     assert_eq!(allocator.shares().next().unwrap().frameworks.len(), 2);
-    allocator.release(framework(1), &role("a"), agent(1), &Portions::unreserved(spec("cpus:3"))).unwrap();
+    allocator.release(framework(1), &role("a"), agent(1), &plain("cpus:3")).unwrap();
     assert_eq!(granted(&mut allocator), [2]);
     assert_eq!(allocator.shares().next().unwrap().frameworks.len(), 1, "nothing is left of the one that is gone");
 }
@@ -56,14 +56,14 @@ fn a_framework_that_left_stays_charged_for_what_still_runs() {
 fn what_runs_is_charged_before_its_framework_is_back() {
     let mut allocator = cluster(&[]);
     allocator.add_agent(agent(1), &stock(&spec("cpus:4;mem:1GiB"), &Attributes::new())).unwrap();
-    allocator.allocated(framework(1), &role("a"), agent(1), &Portions::unreserved(spec("cpus:3"))).unwrap();
+    allocator.allocated(framework(1), &role("a"), agent(1), &plain("cpus:3")).unwrap();
     assert_eq!(allocator.check(), []);
-    assert_eq!(allocator.free(agent(1)), Some(Portions::unreserved(spec("cpus:1;mem:1GiB"))));
+    assert_eq!(allocator.free(agent(1)), Some(plain("cpus:1;mem:1GiB")));
     assert_eq!(granted(&mut allocator), [], "nobody is subscribed");
     allocator.add_framework(framework(1), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
     allocator.add_framework(framework(2), &roles([role("b")]), FrameworkAbilities::default()).unwrap();
     assert_eq!(granted(&mut allocator), [2], "its share counts from the start");
-    assert_eq!(allocator.held(framework(1), &role("a"), agent(1)), Some(Portions::unreserved(spec("cpus:3"))));
+    assert_eq!(allocator.held(framework(1), &role("a"), agent(1)), Some(plain("cpus:3")));
 }
 
 #[test]
@@ -72,10 +72,10 @@ fn an_agent_that_came_back_smaller_offers_nothing_until_enough_has_ended() {
     allocator.add_framework(framework(1), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
     assert_eq!(granted(&mut allocator), [1]);
     allocator.update_agent(agent(1), &stock(&spec("cpus:2;ports:[3-6]"), &Attributes::new())).unwrap();
-    assert_eq!(allocator.free(agent(1)), Some(Portions::unreserved(spec("ports:[5-6]"))));
+    assert_eq!(allocator.free(agent(1)), Some(plain("ports:[5-6]")));
     allocator.suppress(framework(1), &[]).unwrap();
-    allocator.release(framework(1), &role("a"), agent(1), &Portions::unreserved(spec("cpus:3;ports:[1-3]"))).unwrap();
-    assert_eq!(allocator.free(agent(1)), Some(Portions::unreserved(spec("cpus:1;ports:[3-3,5-6]"))));
+    allocator.release(framework(1), &role("a"), agent(1), &plain("cpus:3;ports:[1-3]")).unwrap();
+    assert_eq!(allocator.free(agent(1)), Some(plain("cpus:1;ports:[3-3,5-6]")));
     assert_eq!(allocator.check(), []);
 }
 
@@ -98,7 +98,7 @@ fn a_removed_agent_takes_everything_held_on_it_along() {
     assert_eq!(granted(&mut allocator), [1, 1]);
     allocator.remove_agent(agent(1)).unwrap();
     assert_eq!(allocator.check(), []);
-    let late = allocator.release(framework(1), &role("a"), agent(1), &Portions::unreserved(spec("cpus:4")));
+    let late = allocator.release(framework(1), &role("a"), agent(1), &plain("cpus:4"));
     assert_eq!(late, Err(ReleaseError::UnknownAgent(agent(1))));
     assert_eq!(allocator.shares().next().unwrap().allocated, spec("cpus:4"));
     assert_eq!(allocator.remove_agent(agent(1)), Err(AgentError::Unknown(agent(1))));
@@ -143,21 +143,21 @@ fn books_that_do_not_add_up_are_refused_and_unchanged() {
     allocator.add_framework(framework(1), &roles([role("a")]), FrameworkAbilities::default()).unwrap();
     assert_eq!(granted(&mut allocator), [1]);
     let (a, one) = (role("a"), agent(1));
-    let error = allocator.release(framework(1), &a, one, &Portions::unreserved(spec("cpus:5"))).unwrap_err();
+    let error = allocator.release(framework(1), &a, one, &plain("cpus:5")).unwrap_err();
     assert_eq!(error.to_string(), "framework framework-1-1 in role a does not hold the resources on agent agent-1-1");
-    assert!(matches!(allocator.release(framework(2), &a, one, &Portions::unreserved(spec("cpus:1"))), Err(ReleaseError::NotHeld { .. })));
+    assert!(matches!(allocator.release(framework(2), &a, one, &plain("cpus:1")), Err(ReleaseError::NotHeld { .. })));
     let refusal = Refusal::default();
-    assert!(allocator.decline(framework(1), &a, one, &spec("cpus:5"), refusal, Time::ZERO).is_err());
+    assert!(allocator.decline(framework(1), &a, one, &plain("cpus:5"), refusal, Time::ZERO).is_err());
     assert_eq!(allocator.next_wake(), None, "no filter is left of it");
-    let taken = allocator.allocated(framework(2), &role("b"), one, &Portions::unreserved(spec("ports:[3-3]")));
+    let taken = allocator.allocated(framework(2), &role("b"), one, &plain("ports:[3-3]"));
     assert!(matches!(taken, Err(ChargeError::Conflict { .. })));
-    let nowhere = allocator.allocated(framework(2), &role("b"), agent(7), &Portions::unreserved(spec("cpus:1")));
+    let nowhere = allocator.allocated(framework(2), &role("b"), agent(7), &plain("cpus:1"));
     assert_eq!(nowhere, Err(ChargeError::UnknownAgent(agent(7))));
     assert_eq!(allocator.add_agent(one, &stock(&Resources::EMPTY, &Attributes::new())), Err(AgentError::Exists(one)));
     assert_eq!(allocator.revive(framework(3), &[]), Err(FrameworkError::Unknown(framework(3))));
     let other = allocator.suppress(framework(1), &[a.clone(), role("b")]);
     assert_eq!(other, Err(FrameworkError::NotSubscribed { framework: framework(1), role: role("b") }));
-    assert_eq!(allocator.held(framework(1), &a, one), Some(Portions::unreserved(spec("cpus:4;ports:[1-9]"))));
+    assert_eq!(allocator.held(framework(1), &a, one), Some(plain("cpus:4;ports:[1-9]")));
     assert_eq!(allocator.check(), []);
     assert_eq!(allocator.shares().count(), 1, "refused charges leave no empty roles behind");
 }

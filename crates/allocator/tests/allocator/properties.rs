@@ -3,11 +3,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use holm_allocator::{Allocator, Grant, Options};
-use holm_model::{Attributes, Refusal, ResourceName, Resources, Role, Time};
+use holm_allocator::{Allocator, FrameworkAbilities, Grant, Options};
+use holm_model::{Attributes, Portions, Refusal, ResourceName, Resources, Role, Time};
 use proptest::prelude::*;
 
-use crate::tenants::{agent, cluster, fill, framework, role, subscribe};
+use crate::tenants::{agent, cluster, fill, framework, plain, role, roles, stock, subscribe};
 
 /// Something that happens; numbers pick among what is there.
 #[derive(Clone, Debug)]
@@ -77,7 +77,9 @@ impl World {
     fn apply(&mut self, op: &Op) {
         let attributes = |moved: bool| Attributes::from([("rack".into(), if moved { "b" } else { "a" }.into())]);
         match op {
-            Op::AddAgent(n, cpus) => drop(self.allocator.add_agent(agent(*n), &stock(&size(*cpus), &attributes(false)))),
+            Op::AddAgent(n, cpus) => {
+                drop(self.allocator.add_agent(agent(*n), &stock(&size(*cpus), &attributes(false))))
+            }
             Op::UpdateAgent(n, cpus, moved) => {
                 drop(self.allocator.update_agent(agent(*n), &stock(&size(*cpus), &attributes(*moved))));
             }
@@ -87,7 +89,13 @@ impl World {
             }
             Op::AgentActive(n, active) => drop(self.allocator.set_agent_active(agent(*n), *active)),
             Op::AddFramework(n, roles) => {
-                self.allocator.add_framework(framework(*n), &holm_roles(roles.iter().copied().map(nth_role)), FrameworkAbilities::default()).unwrap();
+                self.allocator
+                    .add_framework(
+                        framework(*n),
+                        &crate::tenants::roles(roles.iter().copied().map(nth_role)),
+                        FrameworkAbilities::default(),
+                    )
+                    .unwrap();
             }
             Op::RemoveFramework(n) => drop(self.allocator.remove_framework(framework(*n))),
             Op::FrameworkActive(n, active) => drop(self.allocator.set_framework_active(framework(*n), *active)),
@@ -95,9 +103,10 @@ impl World {
             Op::Revive(n) => drop(self.allocator.revive(framework(*n), &[])),
             Op::Weight(n, weight) => self.allocator.set_weight(&nth_role(*n), NonZeroU32::new(*weight).unwrap()),
             Op::Running(f, r, a, cpus) => {
-                let (framework, role, agent, resources) = (framework(*f), nth_role(*r), agent(*a), size(*cpus));
-                if self.allocator.allocated(framework, &role, agent, &resources).is_ok() {
-                    self.held.push(Grant { framework, role, agent, resources });
+                let (framework, role, agent) = (framework(*f), nth_role(*r), agent(*a));
+                let portions = Portions::unreserved(size(*cpus));
+                if self.allocator.allocated(framework, &role, agent, &portions).is_ok() {
+                    self.held.push(Grant { framework, role, agent, portions, gang: None, demand: None });
                 }
             }
             Op::Return(at, part, seconds) => self.give_back(*at, *part, Duration::from_secs(*seconds)),
@@ -112,7 +121,7 @@ impl World {
         }
         let at = at % self.held.len();
         let held = &mut self.held[at];
-        let part = percent(&held.portions, part);
+        let part = Portions::unreserved(percent(&held.portions.total(), part));
         let refusal = Refusal::new(refuse);
         self.allocator.decline(held.framework, &held.role, held.agent, &part, refusal, self.now).unwrap();
         held.portions = held.portions.minus(&part).unwrap();
@@ -171,7 +180,7 @@ proptest! {
         world.allocator.add_framework(framework(9), &roles([role("x")]), FrameworkAbilities::default()).unwrap();
         world.allocate(usize::MAX);
         for n in 0..6 {
-            let free = world.allocator.free(agent(n)).cloned().unwrap_or_default();
+            let free = world.allocator.free(agent(n)).unwrap_or_default().total();
             let minimum = Options::default().minimum;
             prop_assert!(!minimum.iter().any(|least| free.contains(least)), "{} has {} free", agent(n), free);
         }

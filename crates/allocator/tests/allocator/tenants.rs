@@ -1,10 +1,27 @@
 //! Frameworks that take one task of their shape per offer and return the rest unfiltered.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use holm_allocator::{Allocator, Options};
-use holm_model::{AgentId, Attributes, Epoch, FrameworkId, Refusal, Resources, Role, Time};
+use holm_allocator::{AgentStock, Allocator, FrameworkAbilities, Options};
+use holm_model::{AgentId, Attributes, Epoch, FrameworkId, Portions, Refusal, Resources, Role, RoleOptions, Time};
+
+/// What an agent has, nothing of it reserved.
+pub(crate) fn stock(total: &Resources, attributes: &Attributes) -> AgentStock {
+    let portions = Portions::unreserved(total.clone());
+    AgentStock { portions, attributes: attributes.clone(), hostname: "host".into() }
+}
+
+/// Roles with the usual options.
+pub(crate) fn roles(roles: impl IntoIterator<Item = Role>) -> BTreeMap<Role, RoleOptions> {
+    roles.into_iter().map(|role| (role, RoleOptions::default())).collect()
+}
+
+/// The same as unreserved portions.
+pub(crate) fn plain(text: &str) -> Portions {
+    Portions::unreserved(spec(text))
+}
 
 /// Resources from text.
 pub(crate) fn spec(text: &str) -> Resources {
@@ -65,7 +82,7 @@ pub(crate) fn fill(allocator: &mut Allocator, tenants: &mut [Tenant]) -> String 
         assert_eq!(allocator.check(), []);
         let at = tenants.iter().position(|of| of.framework == grant.framework && of.role == grant.role).unwrap();
         let tenant = &mut tenants[at];
-        let (rest, refusal) = match grant.portions.minus(&tenant.demand) {
+        let (rest, refusal) = match grant.portions.minus(&Portions::unreserved(tenant.demand.clone())) {
             Ok(rest) => {
                 tenant.tasks += 1;
                 order.push(char::from(b'A' + u8::try_from(at).unwrap()));
