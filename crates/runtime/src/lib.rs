@@ -63,6 +63,7 @@ mod service;
 mod shares;
 mod target;
 mod ticker;
+mod touched;
 mod worker;
 mod worker_limits;
 
@@ -85,5 +86,6 @@ pub use queue::{Queue, QueueOptions, SubmitError, TaskHandle};
 pub use service::ServiceOptions;
 pub use shares::{SEATS, Seat, hungry_seats, prepare_cpu_table};
 pub use target::{EngineKind, ParseEngineError, WASMTIME_VERSION, cpu_features};
+pub use touched::watch_own_pages;
 pub use worker::{Verdict, VerdictError, WorkerOptions, compile_worker_main};
 pub use worker_limits::{COMPILE_STACK_BYTES, CompileLimits};

@@ -14,6 +14,7 @@ use crate::executor::ExecutorPre;
 use crate::mailbox::Hears;
 use crate::run::State;
 use crate::service::Proxy;
+use crate::touched::Touched;
 use crate::{CompileError, Engine, ModuleKind, holm_task};
 
 /// A module that can run as a task. Clones share everything.
@@ -30,13 +31,15 @@ pub(crate) struct Linked {
     pub(crate) seeded: Option<Entry>,
     /// The entry point for requests, if it has one.
     proxy: Option<Proxy>,
+    /// What its runs write, as far as it can be seen.
+    touched: Touched,
 }
 
 impl Linked {
     /// An executor is told everything in one way, so that it always listens.
     fn executor(engine: &Engine, entry: Entry) -> Linked {
         let hears = Hears { messages: true, stop: true };
-        Linked { engine: engine.clone(), hears, plain: entry, seeded: None, proxy: None }
+        Linked { engine: engine.clone(), hears, plain: entry, seeded: None, proxy: None, touched: Touched::default() }
     }
 }
 
@@ -144,7 +147,8 @@ impl Program {
             }
         };
         let seeded = Some(seeded);
-        Ok(Program { shared: Arc::new(Linked { engine: engine.clone(), hears, plain, seeded, proxy }) })
+        let (engine, touched) = (engine.clone(), Touched::default());
+        Ok(Program { shared: Arc::new(Linked { engine, hears, plain, seeded, proxy, touched }) })
     }
 
     /// What it was made from.
@@ -178,6 +182,10 @@ impl Program {
             _ => return Ok(()),
         };
         Err(CompileError::World { kind: kind.as_str(), found, expected })
+    }
+
+    pub(crate) fn touched(&self) -> &Touched {
+        &self.shared.touched
     }
 
     pub(crate) fn proxy(&self) -> Option<&Proxy> {

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use holm_model::{Metering, Reason};
-use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Instance, Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
@@ -172,7 +172,7 @@ enum Called {
 /// Calls the guest until it ends, is stopped, or its deadline passes. In the last two cases the call is dropped where it
 /// stands: between two slices or in a host call that waits.
 async fn call_within(program: &Program, command: &Command, store: &mut Store<State>, control: &Control) -> Called {
-    let mut call = pin!(call(program.entry(command.seed.is_some()), store, control));
+    let mut call = pin!(call(program, command.seed.is_some(), store, control));
     let mut deadline = command.limits.deadline.map(|limit| (limit, Box::pin(tokio::time::sleep(limit))));
     poll_fn(|context| {
         if let Some(outcome) = control.stop_outcome() {
@@ -188,18 +188,15 @@ async fn call_within(program: &Program, command: &Command, store: &mut Store<Sta
     .await
 }
 
-async fn call(entry: &Entry, store: &mut Store<State>, control: &Control) -> Called {
-    match entry {
+async fn call(program: &Program, seeded: bool, store: &mut Store<State>, control: &Control) -> Called {
+    match program.entry(seeded) {
         Entry::Core(pre) => {
-            let start = match pre.instantiate_async(&mut *store).await {
-                Ok(instance) => instance.get_typed_func::<(), ()>(&mut *store, "_start"),
+            let instance = match pre.instantiate_async(&mut *store).await {
+                Ok(instance) => instance,
                 Err(error) => return not_instantiated(error, store),
             };
             control.instantiated.store(true, Ordering::Release);
-            Called::Returned(match start {
-                Ok(start) => start.call_async(store, ()).await.map(|()| 0),
-                Err(error) => Err(error),
-            })
+            Called::Returned(call_start(program, instance, store).await)
         }
         Entry::Component(pre) => {
             let command = match pre.instantiate_async(&mut *store).await {
@@ -225,6 +222,19 @@ async fn call(entry: &Entry, store: &mut Store<State>, control: &Control) -> Cal
             }
         }
     }
+}
+
+async fn call_start(program: &Program, instance: Instance, store: &mut Store<State>) -> wasmtime::Result<i32> {
+    let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+    let memory = instance.get_memory(&mut *store, "memory");
+    if let Some(memory) = memory {
+        program.touched().prepare(memory.data_ptr(&*store), memory.data_size(&*store));
+    }
+    let returned = start.call_async(&mut *store, ()).await;
+    if let Some(memory) = memory.filter(|_| !program.touched().is_known()) {
+        program.touched().learn(memory.data_ptr(&*store), memory.data_size(&*store));
+    }
+    returned.map(|()| 0)
 }
 
 /// Instantiation fails by the guest's start function, by its memory limit, or by the host's means.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use holm_runtime::{Layer, OpenPaths, Seat};
+use holm_runtime::{Layer, OpenPaths, Seat, watch_own_pages};
 
 use super::{Options, RunnerError, log_dir, socket};
 use crate::process::{ProcessIdentity, raise_open_files};
@@ -57,6 +57,7 @@ impl Footing {
         let seat = seat.map(|seat: Seat| if options.revocable { seat.on_what_is_left() } else { seat });
         let listener = socket::bind(dir).map_err(io("listen on its socket"))?;
         let paths = plan.open()?;
+        watch_own_pages();
         plan.apply(&paths)?;
         let log = paths.resolve(&log);
         Ok(Footing { paths, listener, log, empty, seat })

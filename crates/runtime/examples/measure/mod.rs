@@ -183,6 +183,8 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(engine: &Engine, program: Program, args: &[&str], threads: usize) -> Result<Bed, Failure> {
+        // As a runner does.
+        holm_runtime::watch_own_pages();
         let tokio = tokio()?;
         let queue = Queue::start(engine, QueueOptions { threads, max_tasks: 128 }, tokio.handle().clone())?;
         let (sender, done) = sync_channel(1);
