@@ -6,4 +6,5 @@ mod fairness;
 mod filters;
 mod lifecycle;
 mod properties;
+mod quotas;
 mod tenants;
