@@ -192,12 +192,6 @@ impl Filters {
         leaves
     }
 
-    /// The same, if it was counted for this free part and still holds.
-    pub(crate) fn refusing_now(&self, slot: Slot, free: &Bundle) -> Option<u32> {
-        let count = self.of(slot)?.count.as_ref()?;
-        (count.epoch == self.epoch && count.free == *free).then_some(count.leaves)
-    }
-
     /// Whether anybody refuses anything of an agent.
     pub(crate) fn has(&self, slot: Slot) -> bool {
         self.of(slot).is_some()

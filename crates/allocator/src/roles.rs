@@ -7,10 +7,12 @@
 //! This module is the shape of the tree; `fair` keeps its shares, `quota` its guarantees and limits.
 
 mod fair;
+mod faults;
+mod order;
 mod quota;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use holm_model::{DEFAULT_WEIGHT, FrameworkId, Role};
@@ -19,6 +21,7 @@ use crate::lookup::Lookup;
 use crate::names::Amounts;
 use crate::queues::{Entry, Queues, Ties};
 
+use order::Path;
 pub(crate) use quota::{Bounds, Room};
 
 /// A node.
@@ -566,151 +569,8 @@ impl Roles {
         self.used[at].saturating_sub(self.soft[at])
     }
 
-    /// The first leaf in order below `from` that `visit` takes, with what it makes of it. `enter` tells which nodes to look
-    /// below.
-    pub(crate) fn find<T>(
-        &self,
-        from: Node,
-        enter: &impl Fn(Node) -> bool,
-        visit: &mut impl FnMut(Node) -> Option<T>,
-    ) -> Option<T> {
-        if !self.node(from).is_wanting() || !enter(from) {
-            return None;
-        }
-        if self.node(from).is_leaf() {
-            return visit(from);
-        }
-        self.order.walk(from, &self.nodes, |child| self.find(child, enter, visit))
-    }
-
-    /// The same for the guarantees that are to be met: those who have least of theirs first; below a node whose own
-    /// guarantee is at stake, everybody in order.
-    pub(crate) fn find_urgent<T>(
-        &self,
-        from: Node,
-        enter: &impl Fn(Node) -> bool,
-        visit: &mut impl FnMut(Node) -> Option<T>,
-    ) -> Option<T> {
-        let found = self.urgent.walk(from, &self.nodes, |child| self.find_urgent(child, enter, visit));
-        if found.is_none() && self.owes(from) { self.find(from, enter, visit) } else { found }
-    }
-
-    /// Whether anybody who wants offers has a guarantee to be met.
-    pub(crate) fn is_urgent(&self) -> bool {
-        self.urgent.first(ROOT).is_some()
-    }
-
-    /// Nodes in the order in which they are served; those that want nothing are left out.
-    pub(crate) fn in_order(&self, mut nodes: Vec<Node>) -> Vec<Node> {
-        nodes.retain(|node| self.node(*node).is_wanting());
-        if nodes.len() > 1 {
-            nodes.sort_by(|a, b| self.compare(*a, *b));
-        }
-        nodes
-    }
-
-    fn compare(&self, a: Node, b: Node) -> Ordering {
-        let path = |node: Node| -> Vec<Node> { self.up(node).collect::<Vec<_>>().into_iter().rev().collect() };
-        let (a, b) = (path(a), path(b));
-        let parts = a.iter().zip(&b).find(|(a, b)| a != b);
-        let entry = |node: Node| self.order.entry(self.node(node).parent, node);
-        let Some((a, b)) = parts else { return a.len().cmp(&b.len()) };
-        match (entry(*a), entry(*b)) {
-            (Some(first), Some(second)) => first.compare(second, &self.nodes),
-            _ => a.cmp(b),
-        }
-    }
-
-    /// The wanting leaf that is first in order, whether or not it will take anything.
-    pub(crate) fn first(&self) -> Option<Node> {
-        let mut node = ROOT;
-        while !self.node(node).is_leaf() {
-            node = self.order.first(node)?.node;
-        }
-        Some(node)
-    }
-
-    /// The order in which a node's children are served.
-    #[cfg(test)]
-    pub(crate) fn served(&self) -> Vec<Node> {
-        let mut leaves = Vec::new();
-        let end: Option<()> = self.find(ROOT, &|_| true, &mut |leaf| {
-            leaves.push(leaf);
-            None
-        });
-        assert!(end.is_none());
-        leaves
-    }
-
-    /// What is wrong with the tree: sums that are not those of the children, numbers that computing anew would change.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let mut found: Vec<String> = (0u32..).zip(&self.nodes).filter_map(|(node, _)| self.fault(node)).collect();
-        let queues = [&self.order, &self.floor, &self.urgent];
-        if !self.stale && !queues.iter().all(|queue| queue.is_sound(&self.nodes)) {
-            found.push("a queue is out of order".to_owned());
-        }
-        if !self.stale {
-            let mut fresh = self.clone();
-            fresh.rebuild();
-            let same = fresh.scaled == self.scaled && fresh.owed == self.owed && fresh.same_queues(self);
-            found.extend((!same).then(|| "what was kept up differs from what is computed anew".to_owned()));
-        }
-        found
-    }
-
-    fn same_queues(&self, other: &Roles) -> bool {
-        let set = |queues: &Queues, node: Node| {
-            queues.entries(node).iter().map(|entry| (entry.node, entry.key, entry.grants)).collect::<BTreeSet<_>>()
-        };
-        let pairs = [(&self.order, &other.order), (&self.floor, &other.floor), (&self.urgent, &other.urgent)];
-        (0u32..).zip(&self.nodes).all(|(node, _)| pairs.iter().all(|(a, b)| set(a, node) == set(b, node)))
-    }
-
-    fn fault(&self, node: Node) -> Option<String> {
-        let record = self.node(node);
-        if record.is_leaf() || record.kind == Kind::Vacant {
-            return None;
-        }
-        let mut sums = (vec![0u128; self.width], vec![0u128; self.width], 0);
-        for child in &record.children {
-            let at = *child as usize * self.width;
-            sums.0.iter_mut().zip(&self.used[at..]).for_each(|(sum, more)| *sum += more);
-            sums.1.iter_mut().zip(&self.soft[at..]).for_each(|(sum, more)| *sum += more);
-            sums.2 += self.node(*child).wanting;
-            if self.node(*child).parent != node {
-                return Some(format!("{:?}: a child is someone else's", record.kind));
-            }
-        }
-        let at = node as usize * self.width;
-        let same = sums.0 == self.used[at..at + self.width] && sums.1 == self.soft[at..at + self.width];
-        (!same || sums.2 != record.wanting).then(|| format!("{:?}: not the sum of its children", record.kind))
-    }
-
     fn entry(&self, node: Node, key: u64) -> Entry {
         Entry { key: key.saturating_add(COARSE / 2) / COARSE, grants: self.node(node).grants, node }
-    }
-}
-
-/// A node and those above it; roles are at most eight deep, with a root, a framework and its group.
-struct Path([Node; 12], usize);
-
-impl FromIterator<Node> for Path {
-    fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Path {
-        let mut path = Path([ROOT; 12], 0);
-        for node in nodes.into_iter().take(12) {
-            path.0[path.1] = node;
-            path.1 += 1;
-        }
-        path
-    }
-}
-
-impl IntoIterator for Path {
-    type Item = Node;
-    type IntoIter = std::iter::Take<std::array::IntoIter<Node, 12>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter().take(self.1)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use holm_model::{AgentId, DemandId, FrameworkId, GangId, Placement, Portions, Role, Time};
+use holm_model::{AgentId, DemandId, FrameworkId, GangId, Origin, Placement, Portions, Role, Time};
 
 use crate::Allocator;
 use crate::roles::{Node, ROOT, Roles};
@@ -230,24 +230,23 @@ impl Allocator {
             return None;
         }
         let free = self.stock.free(slot);
-        if pass == Pass::Revocable && free.rest.get(&holm_model::Origin::Revocable).is_none() {
+        if pass == Pass::Revocable && free.rest.get(&Origin::Revocable).is_none() {
             return None;
+        }
+        let is_plain = free.rest.iter().all(|(origin, _)| *origin == Origin::Unreserved);
+        if is_plain && matches!(who, Who::Everyone) && self.filters.has(slot) {
+            // Counting first: an agent that everybody refuses is met often, and the count is kept.
+            let (roles, filters) = (&self.roles, &mut self.filters);
+            if filters.refusing(slot, &free, |leaf| roles.node(leaf).is_wanting()) == roles.node(ROOT).wanting() {
+                return None;
+            }
         }
         let mut constraints = std::mem::take(&mut self.constraints);
         let mut notes = Notes::default();
         let visit = Visit::new(self, &self.roles, slot, pass, &free);
-        let is_plain = !visit.mixed;
         let mut take = |leaf: Node| Some((leaf, visit.offer(leaf, &mut constraints, &mut notes)?.into_owned()));
         let found = match who {
             Who::Everyone if pass == Pass::Guarantees => self.roles.find_urgent(ROOT, &|_| true, &mut take),
-            Who::Everyone if is_plain && self.filters.has(slot) => {
-                // Looking it up first: an agent that everybody refuses is met often.
-                if self.filters.refusing_now(slot, &free) == Some(self.roles.node(ROOT).wanting()) {
-                    None
-                } else {
-                    self.roles.find(ROOT, &|_| true, &mut take)
-                }
-            }
             Who::Everyone => self.roles.find(ROOT, &|_| true, &mut take),
             Who::Few(nodes) => nodes.iter().find_map(|node| self.roles.find(*node, &|_| true, &mut take)),
             Who::Many(scope) => self.roles.find(ROOT, &|node| scope.includes(&self.roles, node), &mut take),
@@ -257,10 +256,6 @@ impl Allocator {
             self.roles.note_cut(node, resources);
         }
         self.withheld |= notes.withheld;
-        if found.is_none() && is_plain && matches!(who, Who::Everyone) {
-            let roles = &self.roles;
-            self.filters.refusing(slot, &free, |leaf| roles.node(leaf).is_wanting());
-        }
         found
     }
 

@@ -62,6 +62,8 @@ enum What {
     Isolation,
     /// Ten thousand sleeping tasks: memory of each
     Density,
+    /// The allocator alone, in the cases of the Mesos benchmarks
+    Allocator,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -91,6 +93,7 @@ pub(crate) fn run(cargo: &Cargo, args: &BenchArgs) -> Result<()> {
         What::Overhead => programs::run(cargo, &programs::OVERHEAD, plan)?,
         What::Isolation => programs::run(cargo, &programs::ISOLATION, plan)?,
         What::Density => programs::run(cargo, &programs::DENSITY, plan)?,
+        What::Allocator => programs::run(cargo, &programs::ALLOCATOR, plan)?,
         What::Throughput => end_to_end::throughput(cargo, plan)?,
         What::Latency => end_to_end::latency(cargo, plan)?,
     };

@@ -33,6 +33,8 @@ pub(crate) const ISOLATION: Measurement = Measurement {
 pub(crate) const DENSITY: Measurement =
     Measurement { programs: &[Program { quick: &["500"], ..example("holm-runtime", "density") }] };
 
+pub(crate) const ALLOCATOR: Measurement = Measurement { programs: &[example("holm-allocator", "cycles")] };
+
 const fn example(package: &'static str, example: &'static str) -> Program {
     Program { package, example, args: &[], quick: &["--quick"] }
 }
@@ -47,7 +49,7 @@ pub(crate) fn run(cargo: &Cargo, measurement: &Measurement, plan: Plan) -> Resul
         }
     }
     // All before the first is run: some start each other.
-    run_quietly(cargo.step("build", "build", &["--release", "-p", "holm-runtime", "-p", "holm-agentd", "--examples"]))?;
+    run_quietly(cargo.step("build", "build", &["--release", "-p", "holm-runtime", "-p", "holm-agentd", "-p", "holm-allocator", "--examples"]))?;
     for program in measurement.programs {
         rows.extend(run_program(cargo, program, plan)?);
     }

@@ -7,7 +7,7 @@ use holm_allocator::{Allocator, FrameworkAbilities, Grant, Options};
 use holm_model::{Attributes, Portions, Refusal, ResourceName, Resources, Role, Time};
 use proptest::prelude::*;
 
-use crate::tenants::{agent, cluster, fill, framework, plain, role, roles, stock, subscribe};
+use crate::tenants::{agent, cluster, fill, framework, role, roles, stock, subscribe};
 
 /// Something that happens; numbers pick among what is there.
 #[derive(Clone, Debug)]
