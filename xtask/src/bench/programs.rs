@@ -49,7 +49,11 @@ pub(crate) fn run(cargo: &Cargo, measurement: &Measurement, plan: Plan) -> Resul
         }
     }
     // All before the first is run: some start each other.
-    run_quietly(cargo.step("build", "build", &["--release", "-p", "holm-runtime", "-p", "holm-agentd", "-p", "holm-allocator", "--examples"]))?;
+    run_quietly(cargo.step(
+        "build",
+        "build",
+        &["--release", "-p", "holm-runtime", "-p", "holm-agentd", "-p", "holm-allocator", "--examples"],
+    ))?;
     for program in measurement.programs {
         rows.extend(run_program(cargo, program, plan)?);
     }
