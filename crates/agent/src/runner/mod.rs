@@ -107,6 +107,11 @@ impl Runner {
         self.agent == AgentLink::Connected && self.reports.has_unsent()
     }
 
+    /// Whether reports wait only for room: those that collect meanwhile do not make them worth waiting for.
+    pub fn is_behind(&self) -> bool {
+        self.reports.is_behind()
+    }
+
     /// When [`RunnerEvent::Wake`] is next useful.
     pub fn next_wake(&self) -> Option<Time> {
         let alone = match self.agent {

@@ -70,6 +70,11 @@ impl Reports {
         self.under_way.len() < self.window && (self.unsent > 0 || !self.fresh.is_empty())
     }
 
+    /// Whether what has been closed did not all go out: enough was under way.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.unsent > 0
+    }
+
     /// What is to be sent now, in messages of bounded size; nothing when nobody is connected, or enough is under way.
     pub(crate) fn seal(&mut self, connected: bool) -> Vec<Vec<RunnerReport>> {
         if !connected || !self.has_unsent() {

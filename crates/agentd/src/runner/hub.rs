@@ -265,12 +265,12 @@ impl Hub {
 
     /// Whether reports go out now. When nothing runs any more there is nothing to wait for.
     fn may_report(&self) -> bool {
-        !self.tasks.are_live() || self.reported.is_none_or(|at| boot_clock().since(at) >= PACE)
+        !self.tasks.are_live() || self.core.is_behind() || self.reported.is_none_or(|at| boot_clock().since(at) >= PACE)
     }
 
     /// When reports that were put off are to be said.
     pub(super) fn next_report(&self) -> Option<Time> {
-        self.reported.filter(|_| self.put_off && self.core.wants_to_report()).map(|at| at + PACE)
+        self.reported.filter(|_| self.core.wants_to_report()).map(|at| at + PACE)
     }
 
     /// Takes what is to be said and done; if it is time for them, the reports of all ends so far are among it.
