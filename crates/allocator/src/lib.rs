@@ -41,6 +41,7 @@ mod names;
 mod options;
 mod queues;
 mod quota_check;
+pub mod preemption;
 mod report;
 mod roles;
 mod run;

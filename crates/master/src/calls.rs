@@ -97,6 +97,7 @@ impl Master {
         if let Some(framework) = self.frameworks.get_mut(&id) {
             framework.hungry = !suppress;
         }
+        self.watch_waiting();
         self.set_suppressed(id, roles, suppress);
         self.out.roles = true;
     }

@@ -9,6 +9,8 @@ use holm_model::{
     Resources, RoleRecord, TaskStatus, Usages,
 };
 
+use crate::preemption::PreemptionView;
+
 /// Where an agent stands, for people and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AgentPhase {
@@ -180,4 +182,6 @@ pub enum Delta {
     },
     /// The weight and quota of a role are these; default ones are not remembered.
     RoleSet(RoleRecord),
+    /// A preemption has come this far. Replaces what was known of the one with the same id.
+    Preemption(PreemptionView),
 }

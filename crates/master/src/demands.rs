@@ -15,6 +15,7 @@ impl Master {
             Ok(()) => {
                 let Some(framework) = self.frameworks.get_mut(&id) else { return };
                 framework.demands.insert(role, demands);
+                self.watch_waiting();
                 self.out.roles = true;
             }
             Err(message) => self.complain(id, format!("demands in role {role} are refused: {message}")),

@@ -13,6 +13,7 @@ use holm_model::{
 use crate::Master;
 use crate::launches::{Place, Record};
 use crate::options::MAX_CALL_OFFERS;
+use crate::preemption::{PreemptionPhase, PreemptionRule};
 use crate::timers::Timer;
 
 /// An inverse offer that is out.
@@ -27,8 +28,33 @@ pub(crate) struct Asked {
     pub(crate) message: Arc<str>,
     /// When the master takes what is missing.
     pub(crate) due: Time,
-    /// Whether the framework has said that it chooses.
+    /// Whether the framework has answered.
     pub(crate) answered: bool,
+    /// For whom, where it is for somebody.
+    pub(crate) case: Option<Case>,
+}
+
+/// What an inverse offer is for, and what is taken if it is not given.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) for_framework: FrameworkId,
+    pub(crate) for_role: Role,
+    pub(crate) rule: PreemptionRule,
+    pub(crate) plan: Vec<Planned>,
+    /// What the framework's launches in the role held on the agent when it was asked.
+    pub(crate) held: Resources,
+    /// What the framework chose.
+    pub(crate) chosen: Vec<TaskSpan>,
+}
+
+/// Slots of a launch that are to be taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) place: Place,
+    /// How many it held when its framework was asked.
+    pub(crate) before: u32,
+    /// How many of them are to go.
+    pub(crate) slots: u32,
 }
 
 /// All inverse offers that are out.
@@ -45,7 +71,6 @@ pub(crate) struct Why {
     pub(crate) message: Arc<str>,
 }
 
-#[allow(dead_code, reason = "made by the preemption module, which follows")]
 impl Master {
     /// Asks a framework to give something back. One that is not connected is not asked, but the deadline runs all the
     /// same: it may come back.
@@ -97,6 +122,7 @@ impl Master {
     pub(crate) fn drop_inverse_offers(&mut self, framework: FrameworkId) {
         let own = self.inverse.out.iter().filter(|(_, asked)| asked.framework == framework);
         for id in own.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.audit(id, PreemptionPhase::Given);
             self.take_inverse(id);
         }
     }
@@ -118,6 +144,9 @@ impl Master {
             return self.complain(framework, format!("inverse offer {id} is not out (any more)"));
         };
         asked.answered = true;
+        if let Some(case) = asked.case.as_mut().filter(|_| !tasks.is_empty()) {
+            case.chosen = tasks.to_vec();
+        }
         let asked = asked.clone();
         let why = Why { grace, message: format!("given back for {id}: {}", asked.message).into() };
         for span in tasks {
@@ -126,6 +155,7 @@ impl Master {
                 Err(message) => self.complain(framework, message),
             }
         }
+        self.audit(id, PreemptionPhase::Chosen);
     }
 
     /// The framework leaves the choice to the master.
@@ -212,7 +242,6 @@ impl Master {
     }
 }
 
-#[allow(dead_code, reason = "made by the preemption module, which follows")]
 impl Asked {
     /// As the framework sees it.
     fn offer(&self, id: InverseOfferId, now: Time) -> InverseOffer {

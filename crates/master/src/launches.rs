@@ -5,8 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use holm_model::{
-    AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Portions, Resources, Role,
-    StatusRun, TaskRange, TaskState, TaskStatus, Usage, Usages,
+    AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Portions, Resources, Role, StatusRun, TaskRange, TaskState, TaskStatus, Time, Usage, Usages,
 };
 
 use crate::options::MAX_STATUS_MESSAGE_BYTES;
@@ -45,6 +44,8 @@ pub(crate) struct Record {
     pub(crate) unacknowledged: u32,
     /// Whether the master itself ended it: no entry of the status log will come.
     pub(crate) derived: bool,
+    /// When one of its tasks was last heard to have started; none before, and for what an agent brought along.
+    pub(crate) started_last: Option<Time>,
 }
 
 /// How one task stands.
@@ -137,6 +138,7 @@ impl Record {
             confirmed: false,
             unacknowledged: 0,
             derived: false,
+            started_last: None,
         }
     }
 
@@ -163,6 +165,7 @@ impl Record {
             confirmed: true,
             unacknowledged: 0,
             derived: false,
+            started_last: None,
         }
     }
 

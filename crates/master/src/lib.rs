@@ -37,6 +37,7 @@ mod offers;
 mod operator;
 mod options;
 mod outbox;
+mod preemption;
 mod reconcile;
 mod registry;
 mod revocable;
@@ -61,6 +62,9 @@ pub use master::Master;
 pub use options::{
     MAX_AGENT_LAUNCHES, MAX_AGENT_TASKS, MAX_CALL_LAUNCHES, MAX_CALL_OFFERS, MAX_GRANTS, MAX_STATUS_MESSAGE_BYTES,
     MAX_UNACKNOWLEDGED, MAX_WAITING_KILLS, MESSAGE_TARGET_BYTES, Options,
+};
+pub use preemption::{
+    MAX_ASKED, ParseScaleDownError, PreemptionOptions, PreemptionPhase, PreemptionRule, PreemptionView, ScaleDown,
 };
 pub use registry::{Registry, RegistryOp};
 pub use roles::{MAX_WAITING_UPDATES, RolesPlan, RolesUpdate};

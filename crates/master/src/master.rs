@@ -14,6 +14,7 @@ use crate::logs::Logs;
 use crate::offers::Offers;
 use crate::outbox::Outbox;
 use crate::roles::Roles;
+use crate::preemption::Preemption;
 use crate::timers::{Timer, Timers};
 use crate::writes::Writes;
 use crate::{AgentView, Delta, Effect, Event, FrameworkView, Options, Registry, SessionId};
@@ -44,6 +45,7 @@ pub struct Master {
     pub(crate) launches: Launches,
     pub(crate) offers: Offers,
     pub(crate) inverse: InverseOffers,
+    pub(crate) preemption: Preemption,
     pub(crate) logs: Logs,
     pub(crate) sessions: BTreeMap<SessionId, Peer>,
     pub(crate) roles: Roles,
@@ -79,6 +81,7 @@ impl Master {
             launches: Launches::default(),
             offers: Offers::default(),
             inverse: InverseOffers::default(),
+            preemption: Preemption::default(),
             logs: Logs::default(),
             sessions: BTreeMap::new(),
             roles: Roles::default(),
@@ -181,7 +184,8 @@ impl Master {
                 Timer::Allocate | Timer::Roles => {}
                 Timer::Contention => self.relieve_contention(),
                 Timer::Offer(offer) => self.expire_offer(offer),
-                Timer::Inverse(offer) => drop(self.take_inverse(offer)),
+                Timer::Inverse(offer) => self.inverse_due(offer),
+                Timer::Preemption => self.preempt(),
                 Timer::Ping(agent) => self.ping(agent),
                 Timer::AgentTimeout(agent) => self.agent_timed_out(agent),
                 Timer::Heartbeat(framework) => self.heartbeat(framework),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use holm_model::Role;
+use holm_model::{Resources, Role};
+
+use crate::preemption::PreemptionOptions;
 
 /// Most offers that one ACCEPT or DECLINE may name.
 pub const MAX_CALL_OFFERS: usize = 1024;
@@ -41,6 +43,10 @@ pub struct Options {
     pub allocator: holm_allocator::Options,
     /// Weights of roles in thousandths; a role not listed has 1000.
     pub weights: BTreeMap<Role, NonZeroU32>,
+    /// What roles are guaranteed, in scalars; a role not listed is guaranteed nothing.
+    pub guarantees: BTreeMap<Role, Resources>,
+    /// When and how resources are taken back.
+    pub preemption: PreemptionOptions,
     /// How long an offer stays out before it is rescinded without a filter.
     pub offer_timeout: Duration,
     /// How long it may hold it while another framework waits that holds nothing at all.
@@ -85,6 +91,8 @@ impl Default for Options {
         Options {
             allocator: holm_allocator::Options::default(),
             weights: BTreeMap::new(),
+            guarantees: BTreeMap::new(),
+            preemption: PreemptionOptions::default(),
             offer_timeout: Duration::from_secs(30),
             contended_offer: Duration::from_secs(3),
             ping_interval: Duration::from_secs(5),

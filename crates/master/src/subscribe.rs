@@ -196,8 +196,10 @@ impl Master {
         let epoch = self.cluster.epoch;
         let subscribed = SchedulerEvent::Subscribed { framework: id, secret, epoch, framework_epoch, pending_agents };
         self.out.tell_framework(session, subscribed);
+        self.watch_waiting();
         if !first {
             self.send_everything(id, session);
+            self.repeat_inverse_offers(id);
         }
     }
 

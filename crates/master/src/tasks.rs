@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use holm_model::{
-    AgentId, BatchReport, FrameworkId, Incarnation, Portions, SchedulerEvent, Source, TaskStatus, Update, Usages,
+    AgentId, BatchReport, FrameworkId, Incarnation, Portions, SchedulerEvent, Source, TaskState, TaskStatus, Update, Usages,
 };
 
 use crate::launches::{Applied, Place, Record};
@@ -56,6 +56,9 @@ impl Master {
         let Some(record) = self.launches.get_mut(place) else { return Applied::default() };
         let start = positions.start;
         let applied = record.apply(positions, status, usages);
+        if status.state == TaskState::Running && !applied.changed.is_empty() {
+            record.started_last = Some(self.now);
+        }
         if applied.ended > 0 {
             if let Some(framework) = self.frameworks.get_mut(&place.framework) {
                 framework.live_tasks = framework.live_tasks.saturating_sub(u64::from(applied.ended));

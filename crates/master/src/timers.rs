@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Allocate,
     /// The shares of all roles, held back for a while.
     Roles,
+    /// It is to be looked who waits for what others hold.
+    Preemption,
     /// Somebody may wait for what others were offered.
     Contention,
     /// An offer expires.

@@ -1,6 +1,6 @@
 //! Which tasks a framework may give back when the cluster asks for something: a suggestion from its own book.
 
-use holm_model::{BatchId, InverseOffer, Resources, TaskRange, TaskSpan, TaskState};
+use holm_model::{BatchId, InverseOffer, InverseReason, Resources, TaskRange, TaskSpan, TaskState};
 
 use crate::book::{Book, Entry};
 
@@ -22,6 +22,9 @@ impl Book {
         let mut launches = self.live_on(offer.agent);
         launches.retain(|(_, entry)| entry.holding.role.as_ref().is_none_or(|role| *role == offer.role));
         launches.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.order));
+        if offer.reason == InverseReason::ScaleDown {
+            return tails(&launches, &offer.resources);
+        }
         let mut units: Vec<Unit<'_>> = launches.into_iter().flat_map(|(batch, entry)| units_of(batch, entry)).collect();
         // Stable: the youngest launch first, and within a launch its last slot.
         units.sort_by_key(|unit| unit.started);
@@ -41,9 +44,32 @@ impl Book {
     }
 }
 
+/// The unstarted ends of launches whose slots are as much as is wanted: nothing that runs is worth ending for an even share.
+fn tails(launches: &[(&BatchId, &Entry)], wanted: &Resources) -> Vec<TaskSpan> {
+    let mut given = Resources::EMPTY;
+    let mut chosen: Vec<Unit<'_>> = Vec::new();
+    for (batch, entry) in launches {
+        if given.contains(wanted) {
+            break;
+        }
+        let positions: Vec<u32> = (0u32..).zip(&entry.states).filter(|(_, state)| is_fresh(**state)).map(|(at, _)| at).collect();
+        let slots = entry.holding.slots.min(entry.live);
+        let more = entry.holding.shape.times(slots).and_then(|more| given.plus(&more).ok());
+        if let Some(more) = more.filter(|_| !positions.is_empty()) {
+            given = more;
+            chosen.push(Unit { batch, entry, positions, started: false });
+        }
+    }
+    spans_of(&chosen)
+}
+
+fn is_fresh(state: Option<TaskState>) -> bool {
+    matches!(state, None | Some(TaskState::Staging))
+}
+
 /// The slots of a launch in the order in which they can be freed.
 fn units_of<'a>(batch: &'a BatchId, entry: &'a Entry) -> Vec<Unit<'a>> {
-    let is_fresh = |position: u32| matches!(entry.states.get(position as usize), Some(None | Some(TaskState::Staging)));
+    let is_fresh = |position: u32| entry.states.get(position as usize).is_some_and(|state| is_fresh(*state));
     let is_live = |position: &u32| {
         let state = entry.states.get(*position as usize).copied().flatten();
         state.is_none_or(|state| !state.is_terminal())
@@ -115,8 +141,7 @@ mod tests {
     use std::time::Duration;
 
     use holm_model::{
-        AgentId, Epoch, FrameworkId, InverseOfferId, InverseReason, Launch, Source, TaskSpec, TaskStatus, Update,
-        Usages,
+        AgentId, Epoch, FrameworkId, InverseOfferId, Launch, Source, TaskSpec, TaskStatus, Update, Usages,
     };
 
     use super::*;
@@ -136,6 +161,10 @@ mod tests {
     }
 
     fn suggested(book: &Book, resources: &str, on: Option<u64>) -> Vec<String> {
+        asked(book, resources, on, InverseReason::Preemption)
+    }
+
+    fn asked(book: &Book, resources: &str, on: Option<u64>, reason: InverseReason) -> Vec<String> {
         let offer = InverseOffer {
             id: InverseOfferId::new(Epoch(1), 1),
             framework: FrameworkId::new(Epoch(1), 1),
@@ -143,7 +172,7 @@ mod tests {
             agent: on.map(agent),
             resources: resources.parse().unwrap(),
             deadline: Duration::from_secs(60),
-            reason: InverseReason::Preemption,
+            reason,
             beneficiary: None,
             message: "".into(),
         };
@@ -180,6 +209,14 @@ mod tests {
         let mut book = Book::default();
         add(&mut book, "tiles", 1, array(100), 2, 2);
         assert_eq!(suggested(&book, "cpus:1", None), ["tiles/11..109"]);
+    }
+
+    #[test]
+    fn scaling_down_ends_nothing_that_runs() {
+        let mut book = Book::default();
+        add(&mut book, "tiles", 1, array(100), 2, 2);
+        add(&mut book, "new", 1, TaskRange::Single, 1, 1);
+        assert_eq!(asked(&book, "cpus:1", None, InverseReason::ScaleDown), ["tiles/12..109"]);
     }
 
     #[test]
