@@ -5,6 +5,7 @@ mod agents;
 mod frameworks;
 mod harness;
 mod offers;
+mod preemption;
 mod properties;
 mod reconcile;
 mod revocable;

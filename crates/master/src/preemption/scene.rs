@@ -147,7 +147,7 @@ impl Scene {
             return *known;
         }
         let parent = role.parent().map_or(0, |parent| self.role(master, &parent));
-        let guarantee = self.amounts(master.guarantee_of(role));
+        let guarantee = self.amounts(&master.guarantee_of(role));
         self.roles.push(Some(role.clone()));
         let node = self.node(parent, master.weight_of(role), guarantee);
         self.by_role.insert(role.clone(), node);
@@ -254,8 +254,8 @@ impl Scene {
 
 impl Master {
     /// What a role is guaranteed.
-    fn guarantee_of(&self, role: &Role) -> &Resources {
-        self.options.guarantees.get(role).unwrap_or(&Resources::EMPTY)
+    fn guarantee_of(&self, role: &Role) -> Resources {
+        self.options.guarantees.get(role).cloned().unwrap_or(Resources::EMPTY)
     }
 
     /// A role's weight in thousandths.
