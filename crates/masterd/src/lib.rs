@@ -31,6 +31,8 @@ mod sessions;
 mod view;
 
 pub use auth::TokenError;
+/// What a master takes back, and when.
+pub use holm_master::{PreemptionOptions, ScaleDown};
 pub use blobs::BlobLimits;
 pub use options::{Limits, Options};
 pub use outbound::OutboundLimits;

@@ -24,6 +24,12 @@ struct StateLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PreemptionLabels {
+    rule: &'static str,
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabels {
     state: &'static str,
     reason: &'static str,
@@ -46,6 +52,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     events: Family<KindLabel, Counter>,
     tasks: Family<StatusLabels, Counter>,
+    preemptions: Family<PreemptionLabels, Counter>,
     dropped: Family<KindLabel, Counter>,
     agents: Family<StateLabel, Gauge>,
     frameworks: Family<StateLabel, Gauge>,
@@ -71,6 +78,7 @@ impl Metrics {
             registry: Registry::with_prefix("holm_master"),
             events: Family::default(),
             tasks: Family::default(),
+            preemptions: Family::default(),
             dropped: Family::default(),
             agents: Family::default(),
             frameworks: Family::default(),
@@ -101,6 +109,7 @@ impl Metrics {
         registry.register("writes", "Registry commits", self.writes.clone());
         registry.register("violations", "Broken invariants found", self.violations.clone());
         registry.register("tasks_entered", "Tasks that entered a state, by state and reason", self.tasks.clone());
+        registry.register("preemptions", "Preemptions that reached a phase, by rule", self.preemptions.clone());
         registry.register("tasks", "Tasks by where they are", self.live_tasks.clone());
         registry.register("agents", "Agents by state", self.agents.clone());
         registry.register("frameworks", "Frameworks by state", self.frameworks.clone());
@@ -128,6 +137,10 @@ impl Metrics {
     pub(crate) fn tasks_entered(&self, status: &TaskStatus, count: u64) {
         let reason = status.reason.map_or("", |reason| reason.as_str());
         self.tasks.get_or_create(&StatusLabels { state: status.state.as_str(), reason }).inc_by(count);
+    }
+
+    pub(crate) fn preemption(&self, rule: &'static str, phase: &'static str) {
+        self.preemptions.get_or_create(&PreemptionLabels { rule, phase }).inc();
     }
 
     pub(crate) fn dropped(&self, cause: Dropped) {

@@ -162,6 +162,14 @@ impl operator_server::Operator for Service {
         Ok(Response::new(self.shared.view.read().list_offers(request.get_ref(), clock::unix_micros())?))
     }
 
+    async fn list_preemptions(
+        &self,
+        request: Request<v1::ListPreemptionsRequest>,
+    ) -> Result<Response<v1::ListPreemptionsReply>, Status> {
+        self.shared.admit(&request, Action::ReadState)?;
+        Ok(Response::new(self.shared.view.read().preemptions.list(request.get_ref().limit)))
+    }
+
     async fn kill_task(&self, request: Request<v1::KillTaskRequest>) -> Result<Response<v1::KillTaskReply>, Status> {
         let principal = self.shared.admit(&request, Action::KillTask)?;
         let v1::KillTaskRequest { framework_id, task_id, grace_micros } = request.into_inner();

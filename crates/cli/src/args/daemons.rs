@@ -7,12 +7,14 @@ use clap::{Args, ValueEnum};
 use holm_agentd::{Attempt, Confinement, EngineKind, Layer, RunnerUsers};
 use holm_model::{Isolation, NetPattern, ParseNetworkError, Portions};
 
+#[cfg(feature = "full")]
 const MASTER_EXAMPLES: &str = "\
 Examples:
   holm master --listen 127.0.0.1:5050 --store /var/lib/holm/master
   holm master --listen 0.0.0.0:5050 --store /var/lib/holm/master --token-file /etc/holm/token";
 
 /// Arguments of `holm master`.
+#[cfg(feature = "full")]
 #[derive(Clone, Debug, Args)]
 #[command(after_help = MASTER_EXAMPLES)]
 pub(crate) struct MasterArgs {
@@ -25,6 +27,8 @@ pub(crate) struct MasterArgs {
     /// Take over a data directory that was copied from elsewhere; only when the original is gone for good
     #[arg(long)]
     pub(crate) adopt: bool,
+    #[command(flatten)]
+    pub(crate) preemption: super::preemption::PreemptionArgs,
     /// Write the address the master listens on into this file once it does
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) address_file: Option<PathBuf>,

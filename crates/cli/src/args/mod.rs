@@ -13,6 +13,8 @@ mod metering;
 #[cfg(feature = "full")]
 mod network;
 #[cfg(feature = "full")]
+mod preemption;
+#[cfg(feature = "full")]
 mod reads;
 #[cfg(feature = "full")]
 mod roles;
@@ -197,6 +199,10 @@ pub(crate) enum Command {
     /// List offers that are out
     #[cfg(feature = "full")]
     Offers(OffersArgs),
+    /// List what was asked back or taken, for whom and by which rule
+    #[command(after_help = "Examples:\n  holm preemptions\n  holm preemptions --output json | jq .")]
+    #[cfg(feature = "full")]
+    Preemptions(PlainArgs),
     /// Run a master
     #[cfg(feature = "full")]
     Master(MasterArgs),

@@ -12,11 +12,12 @@ use crate::signals::StopSignals;
 /// Runs a master until it is told to stop.
 pub(crate) async fn run(global: &Global, args: MasterArgs) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen()?;
-    let options = holm_masterd::Options {
+    let mut options = holm_masterd::Options {
         adopt: args.adopt,
         token_file: global.token_file.clone(),
         ..holm_masterd::Options::new(listen_address(&args.listen)?, args.store)
     };
+    options.master.preemption = args.preemption.options();
     let service = holm_masterd::Service::bind(options).await?;
     if let Some(path) = &args.address_file {
         write_address(path, service.local_addr())?;

@@ -23,6 +23,8 @@ mod ls;
 #[cfg(feature = "full")]
 mod master;
 #[cfg(feature = "full")]
+mod preemptions;
+#[cfg(feature = "full")]
 mod ps;
 #[cfg(feature = "full")]
 mod roles;
@@ -86,6 +88,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Exi
         Command::Weight(args) => done(roles::weight(global, args).await),
         #[cfg(feature = "full")]
         Command::Offers(args) => done(lists::offers(global, args).await),
+        #[cfg(feature = "full")]
+        Command::Preemptions(args) => done(preemptions::preemptions(global, args.output.output).await),
         #[cfg(feature = "full")]
         Command::Master(args) => done(master::run(global, args).await),
         Command::Agent(args) => done(agent::run(global, args).await),

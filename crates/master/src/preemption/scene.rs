@@ -188,7 +188,8 @@ impl Scene {
             cases.any(|case| case.plan.iter().any(|planned| planned.place == *place))
         };
         let index: BTreeMap<AgentId, usize> = self.agents.iter().enumerate().map(|(at, id)| (*id, at)).collect();
-        for (place, record) in master.launches.iter().filter(|(_, record)| record.charged > 0) {
+        // What was lent is nobody's share, and agents take it back by themselves.
+        for (place, record) in master.launches.iter().filter(|(_, record)| record.charged > 0 && !record.revocable) {
             let leaf = self.leaf(master, place.framework, &record.role);
             let held = self.amounts(&record.held_by(record.charged));
             let mut node = Some(leaf);

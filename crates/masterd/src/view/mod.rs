@@ -6,6 +6,7 @@
 mod changes;
 mod counts;
 pub(crate) mod json;
+mod preemptions;
 pub(crate) mod query;
 mod state;
 pub(crate) mod watch;

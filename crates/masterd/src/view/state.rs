@@ -12,6 +12,7 @@ use holm_model::{
 
 use super::changes::{Change, Changes};
 use super::counts::Counts;
+use super::preemptions::Preemptions;
 use crate::metrics::Metrics;
 
 /// How many tasks of launches that are over are remembered, all together.
@@ -122,6 +123,7 @@ pub(crate) struct State {
     pub(crate) capacity: Resources,
     /// What operators have set; default records are not kept.
     pub(crate) role_records: BTreeMap<Role, RoleRecord>,
+    pub(crate) preemptions: Preemptions,
     /// By serial number, so that the newest is last.
     pub(crate) launches: BTreeMap<u64, LaunchEntry>,
     pub(crate) by_framework: BTreeMap<FrameworkId, BTreeSet<u64>>,
@@ -168,6 +170,10 @@ impl State {
             Delta::OfferRemoved(id) => {
                 self.offers.remove(&id);
                 self.changes.push(Change::Offer(id));
+            }
+            Delta::Preemption(view) => {
+                metrics.preemption(view.rule.as_str(), view.phase.as_str());
+                self.preemptions.change(view, now);
             }
             Delta::RolesChanged { shares, capacity } => {
                 self.roles = shares;
