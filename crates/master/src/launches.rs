@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use holm_model::{
-    AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Portions, Resources, Role, StatusRun, TaskRange, TaskState, TaskStatus, Time, Usage, Usages,
+    AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Portions, Resources, Role,
+    StatusRun, TaskRange, TaskState, TaskStatus, Time, Usage, Usages,
 };
 
 use crate::options::MAX_STATUS_MESSAGE_BYTES;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use holm_model::{Resources, Role};
+use holm_model::Role;
 
 use crate::preemption::PreemptionOptions;
 
@@ -43,8 +43,6 @@ pub struct Options {
     pub allocator: holm_allocator::Options,
     /// Weights of roles in thousandths; a role not listed has 1000.
     pub weights: BTreeMap<Role, NonZeroU32>,
-    /// What roles are guaranteed, in scalars; a role not listed is guaranteed nothing.
-    pub guarantees: BTreeMap<Role, Resources>,
     /// When and how resources are taken back.
     pub preemption: PreemptionOptions,
     /// How long an offer stays out before it is rescinded without a filter.
@@ -91,7 +89,6 @@ impl Default for Options {
         Options {
             allocator: holm_allocator::Options::default(),
             weights: BTreeMap::new(),
-            guarantees: BTreeMap::new(),
             preemption: PreemptionOptions::default(),
             offer_timeout: Duration::from_secs(30),
             contended_offer: Duration::from_secs(3),

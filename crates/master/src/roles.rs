@@ -101,6 +101,7 @@ impl Master {
         self.allocator.set_quota(&record.role, &record.quota);
         self.out.delta(Delta::RoleSet(record.clone()));
         self.out.roles = true;
+        self.watch_waiting();
     }
 
     /// Makes an update, or lets it wait for its turn. The answer comes when it is durable.

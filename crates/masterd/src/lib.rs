@@ -31,9 +31,9 @@ mod sessions;
 mod view;
 
 pub use auth::TokenError;
+pub use blobs::BlobLimits;
 /// What a master takes back, and when.
 pub use holm_master::{PreemptionOptions, ScaleDown};
-pub use blobs::BlobLimits;
 pub use options::{Limits, Options};
 pub use outbound::OutboundLimits;
 pub use registry::RegistryError;

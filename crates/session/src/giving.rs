@@ -52,7 +52,8 @@ fn tails(launches: &[(&BatchId, &Entry)], wanted: &Resources) -> Vec<TaskSpan> {
         if given.contains(wanted) {
             break;
         }
-        let positions: Vec<u32> = (0u32..).zip(&entry.states).filter(|(_, state)| is_fresh(**state)).map(|(at, _)| at).collect();
+        let positions: Vec<u32> =
+            (0u32..).zip(&entry.states).filter(|(_, state)| is_fresh(**state)).map(|(at, _)| at).collect();
         let slots = entry.holding.slots.min(entry.live);
         let more = entry.holding.shape.times(slots).and_then(|more| given.plus(&more).ok());
         if let Some(more) = more.filter(|_| !positions.is_empty()) {

@@ -109,6 +109,9 @@ pub fn plan(view: &View, options: &Options, limits: Limits) -> Vec<Take> {
             if takes.len() >= MAX_TAKES {
                 return takes;
             }
+            if !state.is_within_limits(demand) {
+                break;
+            }
             if let Some(agent) = state.fitting(demand) {
                 state.place(demand, agent);
                 continue;

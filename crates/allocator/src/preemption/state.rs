@@ -71,6 +71,14 @@ impl<'a> State<'a> {
         self.agents(demand).into_iter().find(|agent| self.missing(demand, *agent).iter().all(|amount| *amount == 0))
     }
 
+    /// Whether one task more is within the limits of its role and those above it. One that is not has nothing to claim.
+    pub(super) fn is_within_limits(&self, demand: &Demand) -> bool {
+        self.view.chain(demand.node).all(|node| {
+            let each = self.held[node].iter().zip(&demand.shape).zip(&self.view.nodes[node].limit);
+            each.into_iter().all(|((held, wanted), limit)| *wanted == 0 || held.saturating_add(*wanted) <= *limit)
+        })
+    }
+
     /// What an agent lacks for a task.
     pub(super) fn missing(&self, demand: &Demand, agent: usize) -> Amounts {
         demand.shape.iter().zip(&self.free[agent]).map(|(wanted, free)| wanted.saturating_sub(*free)).collect()

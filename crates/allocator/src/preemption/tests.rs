@@ -16,14 +16,16 @@ impl World {
     fn new(agents: usize, each: &[u64]) -> World {
         let total = each.iter().map(|amount| amount * agents as u64).collect();
         let nothing = vec![0; each.len()];
-        let root = Node { parent: None, weight: 1000, guarantee: nothing.clone(), held: nothing };
+        let limit = vec![u64::MAX; each.len()];
+        let root = Node { parent: None, weight: 1000, guarantee: nothing.clone(), limit, held: nothing };
         let view = View { total, nodes: vec![root], agents: vec![each.to_vec(); agents], ..View::default() };
         World { view }
     }
 
     fn node(&mut self, parent: usize, weight: u32, guarantee: &[u64]) -> usize {
         let held = vec![0; self.view.total.len()];
-        self.view.nodes.push(Node { parent: Some(parent), weight, guarantee: guarantee.to_vec(), held });
+        let limit = vec![u64::MAX; guarantee.len()];
+        self.view.nodes.push(Node { parent: Some(parent), weight, guarantee: guarantee.to_vec(), limit, held });
         self.view.nodes.len() - 1
     }
 
@@ -238,6 +240,18 @@ fn what_fits_takes_nothing() {
     assert!(world.plan(&Options::default()).is_empty());
 }
 
+#[test]
+fn nothing_is_taken_for_more_than_a_limit_allows() {
+    let mut world = World::new(1, &[4]);
+    let (owed, hog) = (world.role(0, &[3]), world.role(0, &[0]));
+    world.view.nodes[1].limit = vec![2];
+    for _ in 0..4 {
+        world.run(hog, 0, &[1]);
+    }
+    world.want(owed, &[1], 4);
+    assert_eq!(units(&world.plan(&Options::default())).len(), 2);
+}
+
 /// A small deterministic source of numbers.
 struct Dice(u64);
 
@@ -274,7 +288,13 @@ impl Churn {
         let agents = 1 + dice.roll(3);
         let capacity: Vec<Amounts> = (0..agents).map(|_| vec![4 + dice.roll(8), 4 + dice.roll(8)]).collect();
         let total = |dimension: usize| capacity.iter().map(|agent| agent[dimension]).sum::<u64>();
-        let mut nodes = vec![Node { parent: None, weight: 1000, guarantee: vec![0, 0], held: vec![0, 0] }];
+        let mut nodes = vec![Node {
+            parent: None,
+            weight: 1000,
+            guarantee: vec![0, 0],
+            limit: vec![u64::MAX; 2],
+            held: vec![0, 0],
+        }];
         // What is left of each role's guarantee to be promised further down: sums never exceed what is above.
         let mut left = vec![vec![total(0), total(1)]];
         for _ in 0..2 + dice.roll(5) {
@@ -285,14 +305,20 @@ impl Churn {
             }
             left.push(guarantee.clone());
             let weight = [500, 1000, 3000][dice.roll(3) as usize];
-            nodes.push(Node { parent: Some(parent), weight, guarantee, held: vec![0, 0] });
+            nodes.push(Node { parent: Some(parent), weight, guarantee, limit: vec![u64::MAX; 2], held: vec![0, 0] });
         }
         let roles = nodes.len();
         let mut leaves = Vec::new();
         for role in 1..roles {
             for _ in 0..dice.roll(3) {
                 leaves.push(nodes.len());
-                nodes.push(Node { parent: Some(role), weight: 1000, guarantee: vec![0, 0], held: vec![0, 0] });
+                nodes.push(Node {
+                    parent: Some(role),
+                    weight: 1000,
+                    guarantee: vec![0, 0],
+                    limit: vec![u64::MAX; 2],
+                    held: vec![0, 0],
+                });
             }
         }
         let mut churn = Churn { capacity, nodes, leaves, tasks: Vec::new(), gave: BTreeSet::new() };
@@ -398,7 +424,8 @@ impl Churn {
 
 /// How much of what is guaranteed is held, over all roles and dimensions.
 fn guaranteed(view: &View) -> u64 {
-    let of = |node: &Node| node.guarantee.iter().zip(&node.held).map(|(guarantee, held)| guarantee.min(held)).sum::<u64>();
+    let of =
+        |node: &Node| node.guarantee.iter().zip(&node.held).map(|(guarantee, held)| guarantee.min(held)).sum::<u64>();
     view.nodes.iter().map(of).sum()
 }
 

@@ -29,6 +29,8 @@ pub struct Node {
     pub weight: u32,
     /// What it is guaranteed.
     pub guarantee: Amounts,
+    /// What it may hold at most.
+    pub limit: Amounts,
     /// What it and everything below it holds.
     pub held: Amounts,
 }

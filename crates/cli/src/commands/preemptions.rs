@@ -18,7 +18,8 @@ pub(crate) async fn preemptions(global: &Global, format: Format) -> anyhow::Resu
         let mut table =
             Table::new(&["OFFER", "PHASE", "FROM", "ROLE", "AGENT", "RESOURCES", "TASKS", "FOR", "RULE", "AGE"]);
         for row in rows {
-            let rule = row.guarantee_of.as_ref().map_or_else(|| row.rule.clone(), |role| format!("{} {role}", row.rule));
+            let rule =
+                row.guarantee_of.as_ref().map_or_else(|| row.rule.clone(), |role| format!("{} {role}", row.rule));
             table.row([
                 row.id.clone(),
                 row.phase.clone(),

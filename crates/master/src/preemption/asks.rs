@@ -14,7 +14,9 @@ impl Case {
     pub(crate) fn explain(&self) -> String {
         let (framework, role) = (self.for_framework, &self.for_role);
         match &self.rule {
-            PreemptionRule::Guarantee(owed) => format!("for {framework} in role {role}: the guarantee of {owed} is not met"),
+            PreemptionRule::Guarantee(owed) => {
+                format!("for {framework} in role {role}: the guarantee of {owed} is not met")
+            }
             PreemptionRule::Priority => format!("for {framework} in role {role}: its task has a higher priority"),
             PreemptionRule::Share => format!("for {framework} in role {role}: it has less than its fair share"),
         }

@@ -128,7 +128,7 @@ impl Master {
         self.close_asks();
         self.preemption.gave.retain(|_, until| *until > self.now);
         self.preemption.budgets.retain(|id, _| self.frameworks.contains_key(id));
-        let waiting = self.waiting();
+        let waiting = self.those_waiting();
         if waiting.is_empty() && self.inverse.out.is_empty() {
             return;
         }
@@ -171,7 +171,14 @@ impl Master {
         }
         for ((framework, role), launches) in parts {
             let agent = scene.agents[take.agent];
-            let case = Case { for_framework, for_role: for_role.clone(), rule: rule.clone(), plan: Vec::new(), held: self.held_on(framework, &role, agent), chosen: Vec::new() };
+            let case = Case {
+                for_framework,
+                for_role: for_role.clone(),
+                rule: rule.clone(),
+                plan: Vec::new(),
+                held: self.held_on(framework, &role, agent),
+                chosen: Vec::new(),
+            };
             self.ask_for((framework, role, agent), scene, launches, case);
         }
     }

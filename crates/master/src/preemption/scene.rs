@@ -54,7 +54,7 @@ impl Master {
     }
 
     /// Everybody who waits and for whom nothing has been asked back yet, the highest priority first.
-    pub(super) fn waiting(&self) -> Vec<Waiting> {
+    pub(super) fn those_waiting(&self) -> Vec<Waiting> {
         let mut waiting = Vec::new();
         let served = |framework: FrameworkId, role: &Role| {
             let mut cases = self.inverse.out.values().filter_map(|asked| asked.case.as_ref());
@@ -117,8 +117,8 @@ impl Scene {
             }
         }
         (self.dimensions, self.view.total) = total.into_iter().unzip();
-        let nothing = vec![0; self.dimensions.len()];
-        self.view.nodes.push(Node { parent: None, weight: 1000, guarantee: nothing.clone(), held: nothing });
+        let (nothing, limit) = (vec![0; self.dimensions.len()], vec![u64::MAX; self.dimensions.len()]);
+        self.view.nodes.push(Node { parent: None, weight: 1000, guarantee: nothing.clone(), limit, held: nothing });
         self.roles.push(None);
         if present.len() > MAX_AGENTS {
             let start = master.preemption.cursor % present.len();
@@ -127,7 +127,8 @@ impl Scene {
             present.truncate(MAX_AGENTS);
         }
         for id in present {
-            let mut free = master.allocator.free(id).map_or_else(|| self.amounts(&Resources::EMPTY), |free| self.amounts(free));
+            let mut free =
+                master.allocator.free(id).map_or_else(|| self.amounts(&Resources::EMPTY), |free| self.amounts(free));
             // What is on offer is as good as free: offers end by themselves.
             let offers = master.offers.by_agent.get(&id).into_iter().flatten();
             for offer in offers.filter_map(|offer| master.offers.out.get(offer)) {
@@ -147,16 +148,19 @@ impl Scene {
             return *known;
         }
         let parent = role.parent().map_or(0, |parent| self.role(master, &parent));
-        let guarantee = self.amounts(&master.guarantee_of(role));
+        let record = master.roles.record(role);
+        let guarantee = self.amounts(&record.quota.guarantee);
+        let limit = |name| record.quota.limit_of(name).map_or(u64::MAX, |limit| limit.0);
+        let limit = self.dimensions.iter().map(limit).collect();
         self.roles.push(Some(role.clone()));
-        let node = self.node(parent, master.weight_of(role), guarantee);
+        let node = self.node(parent, record.weight.get(), guarantee, limit);
         self.by_role.insert(role.clone(), node);
         node
     }
 
-    fn node(&mut self, parent: usize, weight: u32, guarantee: Amounts) -> usize {
+    fn node(&mut self, parent: usize, weight: u32, guarantee: Amounts, limit: Amounts) -> usize {
         let held = vec![0; self.dimensions.len()];
-        self.view.nodes.push(Node { parent: Some(parent), weight, guarantee, held });
+        self.view.nodes.push(Node { parent: Some(parent), weight, guarantee, limit, held });
         self.view.nodes.len() - 1
     }
 
@@ -167,7 +171,7 @@ impl Scene {
         let parent = self.role(master, role);
         self.roles.push(None);
         let nothing = vec![0; self.dimensions.len()];
-        let leaf = self.node(parent, 1000, nothing);
+        let leaf = self.node(parent, 1000, nothing, vec![u64::MAX; self.dimensions.len()]);
         self.leaves.insert((framework, role.clone()), leaf);
         leaf
     }
@@ -250,18 +254,6 @@ impl Scene {
         let shape = self.amounts(&shape);
         self.view.demands.push(Demand { node, shape, count, priority, gave, agents });
         self.takers.push((framework, role));
-    }
-}
-
-impl Master {
-    /// What a role is guaranteed.
-    fn guarantee_of(&self, role: &Role) -> Resources {
-        self.options.guarantees.get(role).cloned().unwrap_or(Resources::EMPTY)
-    }
-
-    /// A role's weight in thousandths.
-    fn weight_of(&self, role: &Role) -> u32 {
-        self.options.weights.get(role).map_or(1000, |weight| weight.get())
     }
 }
 

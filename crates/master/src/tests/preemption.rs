@@ -5,7 +5,7 @@ use std::time::Duration;
 use holm_model::*;
 
 use super::harness::*;
-use crate::{Delta, Options, PreemptionOptions, PreemptionPhase, PreemptionRule, PreemptionView, ScaleDown};
+use crate::{Delta, Options, PreemptionOptions, PreemptionPhase, PreemptionRule, PreemptionView, Registry, ScaleDown};
 
 const SHAPE: &str = "cpus:1;mem:1GiB";
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -13,8 +13,14 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// A cluster of one agent in which role `a` is guaranteed two cores.
 fn guaranteed(preemption: PreemptionOptions) -> Cluster {
-    let guarantees = [(role("a"), resources("cpus:2;mem:2GiB"))].into();
-    Cluster::with(Options { guarantees, preemption, ..Options::default() })
+    guaranteeing("cpus:2;mem:2GiB", preemption)
+}
+
+fn guaranteeing(guarantee: &str, preemption: PreemptionOptions) -> Cluster {
+    let quota = Quota { guarantee: resources(guarantee), limit: std::collections::BTreeMap::new() };
+    let mut registry = Registry::new(ClusterRecord { cluster: ClusterId(1), epoch: Epoch(1) });
+    registry.roles.insert(role("a"), RoleRecord { quota, ..RoleRecord::new(role("a")) });
+    Cluster::recover(registry, Options { preemption, ..Options::default() })
 }
 
 /// A framework in role `b` that runs `count` single tasks for half a minute, the last of which started last.
@@ -226,16 +232,16 @@ fn answers_that_make_no_sense_are_refused_and_harm_nothing() {
 
 #[test]
 fn no_more_is_taken_in_a_minute_than_the_rate_allows() {
-    let guarantees = [(role("a"), resources("cpus:8;mem:8GiB"))].into();
-    let preemption = PreemptionOptions { rate: 3, ..PreemptionOptions::default() };
-    let mut cluster = Cluster::with(Options { guarantees, preemption, ..Options::default() });
+    let mut cluster = guaranteeing("cpus:8;mem:8GiB", PreemptionOptions { rate: 3, ..PreemptionOptions::default() });
     let agent = cluster.agent("cpus:8;mem:8GiB");
     let hog = hog(&mut cluster, agent, 8);
     let owed = cluster.framework("a");
     let shape = Demand::new("work".parse().unwrap(), resources(SHAPE), 8);
     cluster.call(owed, Call::Demand { role: role("a"), demands: vec![shape] });
     cluster.pass(Duration::from_secs(2));
-    let amount = |offers: Vec<InverseOffer>| offers.iter().map(|offer| offer.resources.scalar(&ResourceName::Cpus).0).sum::<u64>();
+    let amount = |offers: Vec<InverseOffer>| {
+        offers.iter().map(|offer| offer.resources.scalar(&ResourceName::Cpus).0).sum::<u64>()
+    };
     assert_eq!(amount(asked(&cluster, hog)), 3000);
 }
 
