@@ -103,6 +103,15 @@ impl Scheduler {
                 }
                 if self.draining { self.kill_all() } else { Vec::new() }
             }
+            // Whoever decides for itself gives what costs least; others let the deadline pass.
+            Notice::InverseOffers(requests) if self.workload.policy != Policy::Manual => {
+                let give = |request: &holm_session::GiveBack| Call::AcceptInverse {
+                    offer: request.offer.id,
+                    tasks: request.suggested.clone(),
+                    grace: None,
+                };
+                requests.iter().map(give).collect()
+            }
             Notice::Registered { .. } if self.draining => vec![Call::Suppress { roles: Vec::new() }],
             _ => Vec::new(),
         }
