@@ -85,7 +85,9 @@ impl Master {
     /// What a framework's launches in a role hold on an agent.
     pub(super) fn held_on(&self, framework: FrameworkId, role: &Role, agent: AgentId) -> Resources {
         let places = self.launches.on_agent(agent).into_iter().filter(|place| place.framework == framework);
-        let records = places.filter_map(|place| self.launches.get(&place)).filter(|record| record.role == *role);
+        let records = places
+            .filter_map(|place| self.launches.get(&place))
+            .filter(|record| record.role == *role && !record.revocable);
         records.fold(Resources::EMPTY, |held, record| held.plus(&record.held_by(record.charged)).unwrap_or(held))
     }
 

@@ -131,7 +131,7 @@ impl Scene {
                 master.allocator.free(id).map_or_else(|| self.amounts(&Resources::EMPTY), |free| self.amounts(free));
             // What is on offer is as good as free: offers end by themselves.
             let offers = master.offers.by_agent.get(&id).into_iter().flatten();
-            for offer in offers.filter_map(|offer| master.offers.out.get(offer)) {
+            for offer in offers.filter_map(|offer| master.offers.out.get(offer)).filter(|offer| !offer.revocable) {
                 add(&mut free, &self.amounts(&offer.resources));
             }
             self.agents.push(id);
