@@ -42,8 +42,6 @@ mod options;
 pub mod preemption;
 mod queues;
 mod quota_check;
-pub mod preemption;
-mod quota_check;
 mod report;
 mod roles;
 mod run;

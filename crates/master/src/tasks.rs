@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use holm_model::{
-    AgentId, BatchReport, FrameworkId, Incarnation, Portions, SchedulerEvent, Source, TaskState, TaskStatus, Update, Usages,
+    AgentId, BatchReport, FrameworkId, Incarnation, Portions, SchedulerEvent, Source, TaskState, TaskStatus, Update,
+    Usages,
 };
 
 use crate::launches::{Applied, Place, Record};
