@@ -127,8 +127,8 @@ impl Scene {
             present.truncate(MAX_AGENTS);
         }
         for id in present {
-            let mut free =
-                master.allocator.free(id).map_or_else(|| self.amounts(&Resources::EMPTY), |free| self.amounts(free));
+            let free = master.allocator.free(id).map(|free| free.total()).unwrap_or_default();
+            let mut free = self.amounts(&free);
             // What is on offer is as good as free: offers end by themselves.
             let offers = master.offers.by_agent.get(&id).into_iter().flatten();
             for offer in offers.filter_map(|offer| master.offers.out.get(offer)).filter(|offer| !offer.revocable) {
