@@ -5,22 +5,26 @@ use std::time::Duration;
 use holm_model::*;
 
 use super::harness::*;
-use crate::{Delta, Options, PreemptionOptions, PreemptionPhase, PreemptionRule, PreemptionView, Registry, ScaleDown};
+use crate::{
+    Delta, Event, OperatorCall, Options, PreemptionOptions, PreemptionPhase, PreemptionRule, PreemptionView, RequestId,
+    RolesUpdate, ScaleDown,
+};
 
 const SHAPE: &str = "cpus:1;mem:1GiB";
 const DEADLINE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A cluster of one agent in which role `a` is guaranteed two cores.
 fn guaranteed(preemption: PreemptionOptions) -> Cluster {
-    guaranteeing("cpus:2;mem:2GiB", preemption)
+    Cluster::with(Options { preemption, ..Options::default() })
 }
 
-fn guaranteeing(guarantee: &str, preemption: PreemptionOptions) -> Cluster {
-    let quota = Quota { guarantee: resources(guarantee), limit: std::collections::BTreeMap::new() };
-    let mut registry = Registry::new(ClusterRecord { cluster: ClusterId(1), epoch: Epoch(1) });
-    registry.roles.insert(role("a"), RoleRecord { quota, ..RoleRecord::new(role("a")) });
-    Cluster::recover(registry, Options { preemption, ..Options::default() })
+/// An operator guarantees this to role `a`.
+fn guarantee(cluster: &mut Cluster, guarantee: &str) {
+    let update = RoleUpdate { role: role("a"), weight: None, guarantee: Some(resources(guarantee)), limit: None };
+    let update = RolesUpdate { updates: vec![update], dry_run: false, force: false };
+    let (request, principal) = (RequestId(1), Principal::Operator("root".into()));
+    cluster.send(Event::Operator { request, principal, call: OperatorCall::UpdateRoles(update) });
+    assert!(cluster.replies.pop().unwrap().is_ok());
 }
 
 /// A framework in role `b` that runs `count` single tasks for half a minute, the last of which started last.
@@ -34,6 +38,8 @@ fn hog(cluster: &mut Cluster, agent: TestAgent, count: u64) -> TestFramework {
     }
     cluster.pass(Duration::from_secs(31));
     cluster.heard(hog);
+    // Later: what is guaranteed from the start is kept free from the start.
+    guarantee(cluster, if count == 8 { "cpus:8;mem:8GiB" } else { "cpus:2;mem:2GiB" });
     hog
 }
 
@@ -188,7 +194,7 @@ fn a_detached_run_keeps_its_tasks_unless_the_operator_wants_otherwise() {
         let hog = cluster.framework_with(FrameworkInfo { failover_timeout: DEADLINE * 100, ..info(&["b"]) });
         cluster.launch(hog, vec![array("tiles", 100, 2, SHAPE)]);
         cluster.updates(agent, hog.id, vec![update(1, "tiles", 0, 2, TaskState::Running)]);
-        cluster.send(crate::Event::FrameworkClosed { session: hog.session });
+        cluster.send(Event::FrameworkClosed { session: hog.session });
         cluster.framework("a");
         cluster.pass(DEADLINE + Duration::from_secs(5));
         assert_eq!(trimmed(&cluster, agent).len(), trims, "{scale_down}");
@@ -200,7 +206,7 @@ fn a_framework_that_comes_back_is_asked_again() {
     let mut cluster = guaranteed(PreemptionOptions::default());
     let agent = cluster.agent("cpus:4;mem:4GiB");
     let hog = hog(&mut cluster, agent, 4);
-    cluster.send(crate::Event::FrameworkClosed { session: hog.session });
+    cluster.send(Event::FrameworkClosed { session: hog.session });
     cluster.framework("a");
     cluster.pass(Duration::from_secs(11));
     let hog = cluster.resubscribe(hog, info(&["b"]));
@@ -232,7 +238,7 @@ fn answers_that_make_no_sense_are_refused_and_harm_nothing() {
 
 #[test]
 fn no_more_is_taken_in_a_minute_than_the_rate_allows() {
-    let mut cluster = guaranteeing("cpus:8;mem:8GiB", PreemptionOptions { rate: 3, ..PreemptionOptions::default() });
+    let mut cluster = guaranteed(PreemptionOptions { rate: 3, ..PreemptionOptions::default() });
     let agent = cluster.agent("cpus:8;mem:8GiB");
     let hog = hog(&mut cluster, agent, 8);
     let owed = cluster.framework("a");
