@@ -53,6 +53,7 @@ impl Operator for Cluster {
         update_roles(UpdateRolesRequest) -> UpdateRolesReply;
         explain(ExplainRequest) -> ExplainReply;
         list_offers(ListOffersRequest) -> ListOffersReply;
+        list_preemptions(ListPreemptionsRequest) -> ListPreemptionsReply;
         kill_task(KillTaskRequest) -> KillTaskReply;
         teardown_framework(TeardownFrameworkRequest) -> TeardownFrameworkReply;
         read_logs(ReadLogsRequest) -> Self::ReadLogsStream;
