@@ -16,7 +16,7 @@ const EMBEDDED: [&str; 3] = ["render-tile", "wordcount-map", "wordcount-reduce"]
 
 /// What the outer cargo tells the build of *this* crate, and what would be wrong for another target. The rest of the environment
 /// stays: proxies, registries, the toolchain, the job server.
-const NOT_FOR_GUESTS: [&str; 15] = [
+const NOT_FOR_GUESTS: [&str; 16] = [
     "CARGO_BUILD_",
     "CARGO_CFG_",
     "CARGO_ENCODED_RUSTFLAGS",
@@ -26,6 +26,7 @@ const NOT_FOR_GUESTS: [&str; 15] = [
     "CARGO_PKG_",
     "CARGO_PRIMARY_PACKAGE",
     "CARGO_PROFILE_",
+    "CARGO_RESOLVER_",
     "CARGO_TARGET_",
     "CARGO_UNSTABLE_",
     "CLIPPY_ARGS",
@@ -57,8 +58,16 @@ fn run() -> Result<(), String> {
 
     require_targets()?;
     let target_dir = out.join("guests");
-    build(&samples, &target_dir, P1, &["--bins"])?;
-    build(&samples, &target_dir, P2, &[])?;
+    // A policy is built without the standard library, and by itself: with others cargo would give its dependencies the features
+    // that those ask for, the standard library among them.
+    let bare = bare(&samples)?;
+    let apart: Vec<String> = bare.iter().flat_map(|name| ["--exclude".to_owned(), name.clone()]).collect();
+    let alone: Vec<String> = bare.iter().flat_map(|name| ["--package".to_owned(), name.clone()]).collect();
+    let apart: Vec<&str> = apart.iter().map(String::as_str).collect();
+    let alone: Vec<&str> = alone.iter().map(String::as_str).collect();
+    build(&samples, &target_dir, P1, &[&["--workspace", "--bins"], &apart[..]].concat())?;
+    build(&samples, &target_dir, P2, &[&["--workspace"], &apart[..]].concat())?;
+    build(&samples, &target_dir, P2, &alone)?;
 
     let programs = programs(&samples)?;
     let components = components(&samples)?;
@@ -93,7 +102,7 @@ fn build(samples: &Path, target_dir: &Path, target: &str, what: &[&str]) -> Resu
     }
     command
         .current_dir(samples)
-        .args(["build", "--quiet", "--workspace", "--release", "--locked", "--target", target])
+        .args(["build", "--quiet", "--release", "--locked", "--target", target])
         .args(what)
         .arg("--target-dir")
         .arg(target_dir);
@@ -124,6 +133,19 @@ fn components(samples: &Path) -> Result<Vec<String>, String> {
         let manifest =
             fs::read_to_string(path.join("Cargo.toml")).map_err(|error| format!("{}: {error}", path.display()))?;
         if manifest.lines().any(|line| line.starts_with("crate-type") && line.contains("cdylib")) {
+            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(names)
+}
+
+/// Packages below `sample-tasks/crates` that do without the standard library, by directory name.
+fn bare(samples: &Path) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    for path in listed(&samples.join("crates"))? {
+        let source = path.join("src/lib.rs");
+        let code = fs::read_to_string(&source).map_err(|error| format!("{}: {error}", source.display()))?;
+        if code.lines().any(|line| line == "#![no_std]") {
             names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
         }
     }

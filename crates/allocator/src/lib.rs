@@ -40,6 +40,7 @@ mod lookup;
 mod names;
 mod options;
 pub mod preemption;
+pub mod policy;
 mod queues;
 mod quota_check;
 mod report;

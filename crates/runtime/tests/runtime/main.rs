@@ -15,6 +15,7 @@ mod intake;
 mod limits;
 mod messages;
 mod network;
+mod policy;
 mod running;
 mod samples;
 mod sandbox;
