@@ -63,8 +63,8 @@ pub use offer::{DEFAULT_REFUSE, MAX_REFUSE, Offer, Refusal};
 pub use operation::{Conversion, Operation, OperationError, OperationStatus, Requested};
 pub use origin::{IdTextError, Labels, OperationId, Origin, Reservation, ReservationError, Volume, VolumeId};
 pub use policy::{
-    MAX_POLICY_NAME_BYTES, MAX_POLICY_READS, MAX_POLICY_WRITES, PolicyColumn, PolicyCost, PolicyDescription, PolicyFailure,
-    PolicyPatch, PolicyPhase, PolicyValues, PolicyView,
+    MAX_POLICY_NAME_BYTES, MAX_POLICY_READS, MAX_POLICY_WRITES, PolicyColumn, PolicyCost, PolicyDescription,
+    PolicyFailure, PolicyPatch, PolicyPhase, PolicyValues, PolicyView,
 };
 pub use portions::{Portions, PortionsError};
 pub use portions_text::ParsePortionsError;

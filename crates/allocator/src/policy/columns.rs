@@ -250,7 +250,9 @@ mod tests {
 
     #[test]
     fn what_this_master_does_not_have_is_refused_by_name() {
-        for name in ["roles.colour", "roles.used", "roles.used.", "roles.used.ports", "leaves.path", "tasks.id", "path", ""] {
+        for name in
+            ["roles.colour", "roles.used", "roles.used.", "roles.used.ports", "leaves.path", "tasks.id", "path", ""]
+        {
             let error = Columns::of(&description(&[name], &[])).unwrap_err();
             assert_eq!(error, DescriptionError::Reads(name.to_owned()));
             assert!(error.to_string().contains("it has cluster.agents, "), "{error}");

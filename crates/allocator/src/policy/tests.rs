@@ -164,7 +164,10 @@ fn nonsense_is_named() {
         message(other("leaves", "rank", none.clone())),
         "it is about the table \"leaves\", whose ranks the policy does not write"
     );
-    assert_eq!(message(other("roles", "weight", none)), "it has the column \"weight\" of roles; the policy writes rank");
+    assert_eq!(
+        message(other("roles", "weight", none)),
+        "it has the column \"weight\" of roles; the policy writes rank"
+    );
     let integers = PolicyValues::Integers(vec![0]);
     assert_eq!(message(other("roles", "rank", integers)), "ranks of roles are integers, not numbers");
     let many = Ranked::read(&vec![ranks(&[0], &[0.0]); 5], &world.columns, |_, _| true);

@@ -35,7 +35,10 @@ fn ranks(answer: &[PolicyPatch]) -> Vec<f64> {
 fn strict_priority() {
     let mut policy = strict("prod = 10 # first\n\nbatch=-5\nprod/test = 1\n").unwrap();
     let description = policy.description().clone();
-    assert_eq!((&*description.name, &*description.reads[0], &*description.writes[0]), ("strict priority", "roles.path", "roles.rank"));
+    assert_eq!(
+        (&*description.name, &*description.reads[0], &*description.writes[0]),
+        ("strict priority", "roles.path", "roles.rank")
+    );
     let (answer, cost) = policy.rank(&told(&["batch", "other", "prod", "prod/test", "prod/web"]));
     assert_eq!(ranks(&answer.unwrap()), [5.0, 0.0, -10.0, -1.0, -10.0]);
     assert!(cost.fuel > 100 && cost.time > Duration::ZERO, "{cost:?}");
@@ -90,21 +93,26 @@ fn a_policy_that_takes_too_long_is_stopped_by_the_clock() {
 #[test]
 fn what_is_no_policy_is_refused_by_what_it_is() {
     let wat = |text: &str| wat::parse_str(text).unwrap();
-    let other = wat(
-        r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
-            (func $f (canon lift (core func $i "f"))) (export "run" (func $f)))"#,
-    );
-    let wrong_type = wat(
-        r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+    let other = wat(r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i "f"))) (export "run" (func $f)))"#);
+    let wrong_type = wat(r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
             (func $f (canon lift (core func $i "f")))
             (instance $r (export "describe" (func $f)) (export "rank" (func $f)))
-            (export "holm:policy/ranking@0.1.0" (instance $r)))"#,
-    );
+            (export "holm:policy/ranking@0.1.0" (instance $r)))"#);
     for (bytes, expected) in [
-        (samples::HELLO.p1_bytes().unwrap(), "is a core module; it has to be a component of the world holm:policy/policy@0.1.0"),
+        (
+            samples::HELLO.p1_bytes().unwrap(),
+            "is a core module; it has to be a component of the world holm:policy/policy@0.1.0",
+        ),
         (samples::HELLO.p2_bytes().unwrap(), "the policy imports wasi:"),
-        (samples::TILES_SCHEDULER_WASM.to_vec(), "a component of the world holm:policy/policy@0.1.0 imports nothing, not even WASI"),
-        (other, "does not export holm:policy/ranking@0.1.0, which the world holm:policy/policy@0.1.0 asks for; it exports run"),
+        (
+            samples::TILES_SCHEDULER_WASM.to_vec(),
+            "a component of the world holm:policy/policy@0.1.0 imports nothing, not even WASI",
+        ),
+        (
+            other,
+            "does not export holm:policy/ranking@0.1.0, which the world holm:policy/policy@0.1.0 asks for; it exports run",
+        ),
         (wrong_type, "the policy's holm:policy/ranking@0.1.0 is not that of the world holm:policy/policy@0.1.0"),
         (b"#!/bin/sh".to_vec(), "cannot be loaded"),
         (b"\0asm\x0d\0\x01\0garbage".to_vec(), "cannot be compiled"),
