@@ -208,6 +208,10 @@ impl Allocator {
             self.roles.set_bounds(node, Some(bounds));
             self.interest(node, 0);
         }
+        if self.withheld != 0 || self.keen.contains_key(&ROOT) {
+            // Roles above may come to be owed what was kept for this one.
+            self.interest(ROOT, 0);
+        }
         self.spare_changed();
     }
 
@@ -319,8 +323,17 @@ impl Allocator {
     fn discharge(&mut self, leaf: Node, bundle: &Bundle) {
         let all = self.stock.all(bundle);
         self.roles.release(leaf, &all, self.stock.soft(bundle).as_ref());
-        for (node, resources) in self.roles.take_relieved(leaf, &all) {
+        self.relieve(leaf, &all);
+    }
+
+    /// A leaf holds less: there may be room under limits, and who is owed more may take what was kept for it.
+    fn relieve(&mut self, leaf: Node, freed: &Amounts) {
+        for (node, resources) in self.roles.take_relieved(leaf, freed) {
             self.interest(node, resources);
+        }
+        if self.withheld != 0 || self.keen.contains_key(&ROOT) {
+            let owed: Vec<Node> = self.roles.up(leaf).filter(|node| self.roles.is_guaranteed(*node)).collect();
+            owed.into_iter().for_each(|node| self.interest(node, 0));
         }
         self.spare_changed();
     }
@@ -349,10 +362,7 @@ impl Allocator {
             return Err(ConvertError::Amounts { consumed: consumed.total(), produced: produced.total() });
         }
         self.intern(produced);
-        let leaf = match holder {
-            Some((framework, role)) => Some(self.ensure_leaf(framework, role)),
-            None => None,
-        };
+        let leaf = holder.map(|(framework, role)| self.ensure_leaf(framework, role));
         let had = match leaf {
             Some(leaf) => self.stock.held(slot, leaf),
             None => self.stock.free(slot),
@@ -452,9 +462,7 @@ impl Allocator {
             let node = self.roles.ensure_idle(role, &weight_in(&self.weights));
             self.ensure();
             self.roles.release(node, amounts, None);
-            for (relieved, resources) in self.roles.take_relieved(node, amounts) {
-                self.interest(relieved, resources);
-            }
+            self.relieve(node, amounts);
             if self.roles.used(node).iter().all(|used| *used == 0) {
                 self.roles.remove(node);
             }

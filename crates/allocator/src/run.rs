@@ -1,5 +1,6 @@
 //! A run: visiting the candidates, choosing for each who gets what is free there, and knowing what to visit next time.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -184,12 +185,6 @@ impl Allocator {
         for passes in if urgent { &all[..] } else { &all[1..] } {
             let mut slots = slots.clone();
             while !slots.is_empty() && !self.is_satisfied(&scope) {
-                if grants.len() == max {
-                    for (node, resources) in scope.nodes {
-                        self.interest(node, resources);
-                    }
-                    return;
-                }
                 let pack = self.movers > 0 && self.next_placement() == Placement::Pack;
                 let next = if pack { slots.pop_back() } else { slots.pop_front() };
                 let Some(slot) = next else { break };
@@ -197,6 +192,13 @@ impl Allocator {
                 let many = scope.nodes.len() > MAX_LISTED || scope.nodes.contains_key(&ROOT);
                 let who = if many { Who::Many(&scope) } else { Who::Few(self.roles.in_order(listed())) };
                 self.visit_for(slot, &who, passes, max, grants);
+                if grants.len() == max {
+                    // Even the last one may have more than it could be granted now.
+                    for (node, resources) in scope.nodes {
+                        self.interest(node, resources);
+                    }
+                    return;
+                }
             }
         }
         self.rest(&scope);
@@ -244,7 +246,14 @@ impl Allocator {
         let mut constraints = std::mem::take(&mut self.constraints);
         let mut notes = Notes::default();
         let visit = Visit::new(self, &self.roles, slot, pass, &free);
-        let mut take = |leaf: Node| Some((leaf, visit.offer(leaf, &mut constraints, &mut notes)?.into_owned()));
+        let mut take = |leaf: Node| {
+            // All of it is handed over below, without a copy.
+            let part = match visit.offer(leaf, &mut constraints, &mut notes)? {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(part) => Some(part),
+            };
+            Some((leaf, part))
+        };
         let found = match who {
             Who::Everyone if pass == Pass::Guarantees => self.roles.find_urgent(ROOT, &|_| true, &mut take),
             Who::Everyone => self.roles.find(ROOT, &|_| true, &mut take),
@@ -256,7 +265,7 @@ impl Allocator {
             self.roles.note_cut(node, resources);
         }
         self.withheld |= notes.withheld;
-        found
+        found.map(|(leaf, part)| (leaf, part.unwrap_or(free)))
     }
 
     fn grant(&mut self, slot: Slot, leaf: Node, bundle: &Bundle) -> Option<Grant> {

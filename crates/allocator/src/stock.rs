@@ -210,9 +210,16 @@ impl Stock {
         if bundle.rest.is_empty() {
             return Portions::unreserved(plain);
         }
-        let mut portions = bundle.rest.clone();
-        // Scalars that are numbered are nowhere else among the unreserved.
-        let _ = portions.add(Origin::Unreserved, &plain);
+        let mut unreserved = bundle.rest.get(&Origin::Unreserved).cloned().unwrap_or_default();
+        for (name, quantity) in plain.iter() {
+            // Scalars that are numbered are nowhere else among the unreserved.
+            unreserved.set(name.clone(), quantity.clone());
+        }
+        let mut portions = Portions::unreserved(unreserved);
+        for (origin, resources) in bundle.rest.iter().filter(|(origin, _)| **origin != Origin::Unreserved) {
+            // What lay beside each other in one bundle can in another.
+            let _ = portions.add(origin.clone(), resources);
+        }
         portions
     }
 

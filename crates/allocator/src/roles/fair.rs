@@ -29,7 +29,14 @@ const USED_UP: u128 = 128;
     reason = "neither is negative, and a share beyond 2^16 times the cluster is one that does not matter"
 )]
 pub(crate) fn part(used: u128, total: u128) -> u64 {
-    if total == 0 { 0 } else { (used as f64 / total as f64 * UNIT) as u64 }
+    if total == 0 {
+        return 0;
+    }
+    match (u64::try_from(used), u64::try_from(total)) {
+        // The same numbers, converted faster.
+        (Ok(used), Ok(total)) => (used as f64 / total as f64 * UNIT) as u64,
+        _ => (used as f64 / total as f64 * UNIT) as u64,
+    }
 }
 
 /// A share over a weight in thousandths.
@@ -108,7 +115,7 @@ impl Roles {
             (record.joined, record.counted, record.open) = (Joined::Not, false, 0);
             next += 1;
         }
-        for node in parents_first.into_iter().rev() {
+        for node in parents_first.into_iter().skip(1).rev() {
             self.measure(node);
             self.join(node);
         }
@@ -120,20 +127,17 @@ impl Roles {
             return;
         }
         let mut node = node;
-        loop {
+        while node != ROOT {
             self.leave(node);
             self.measure(node);
             self.join(node);
-            if node == ROOT {
-                return;
-            }
             node = self.node(node).parent;
         }
     }
 
     /// Takes a node out of its parent's sums, before anything about it changes.
     pub(super) fn leave(&mut self, node: Node) {
-        if node == ROOT || self.stale {
+        if self.stale {
             return;
         }
         let (width, record) = (self.width, &mut self.nodes[node as usize]);
@@ -209,9 +213,6 @@ impl Roles {
 
     /// Adds a node to its parent's sums and queues.
     fn join(&mut self, node: Node) {
-        if node == ROOT {
-            return;
-        }
         let (width, record) = (self.width, &self.nodes[node as usize]);
         let (parent, weight, blocked) = (record.parent, record.weight.get(), record.open == 0);
         let (wanting, stuck, share, full) = (record.wanting > 0, record.stuck, record.share, record.full);

@@ -58,6 +58,11 @@ impl Roles {
         self.node(node).bounds.as_deref()
     }
 
+    /// Whether a node has a guarantee.
+    pub(crate) fn is_guaranteed(&self, node: Node) -> bool {
+        self.bounds(node).is_some_and(|bounds| !bounds.guarantee.is_empty())
+    }
+
     /// What must stay free for guarantees.
     pub(crate) fn owed(&self, resource: usize) -> u128 {
         self.owed_below[ROOT as usize * self.width + resource]

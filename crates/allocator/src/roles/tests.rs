@@ -236,3 +236,78 @@ fn a_blocked_leaf_does_not_hold_its_siblings_back() {
     assert_eq!(filled, [10, 10, 10, 15, 15]);
     assert!(near(&churned, &[10, 10, 10, 15, 15]), "{churned:?}; without the rule n3/n32 gets 20 of 30");
 }
+
+/// Shares as the definition has them, level by level and with floats.
+struct Definition<'a> {
+    roles: &'a Roles,
+    total: [f64; 2],
+    used_up: [bool; 2],
+}
+
+impl Definition<'_> {
+    /// What a node has as fairness counts it, and whether it is blocked.
+    fn of(&self, node: Node) -> ([f64; 2], bool) {
+        let record = self.roles.node(node);
+        if record.is_leaf() {
+            let has = [0, 1].map(|r| self.roles.used(node)[r] as f64 / self.total[r]);
+            let needs_used_up = (0..2).any(|r| self.used_up[r] && has[r] > 0.0);
+            return (has, record.wanting == 0 || needs_used_up);
+        }
+        let children: Vec<_> = record.children.iter().map(|child| (*child, self.of(*child))).collect();
+        let blocked = children.iter().all(|(_, (_, blocked))| *blocked);
+        let weight = |child: Node| f64::from(self.roles.node(child).weight.get()) / 1000.0;
+        let ratio = |child: Node, has: &[f64; 2]| self.share(has) / weight(child);
+        let open = children.iter().filter(|(_, (_, blocked))| !blocked);
+        let least = open.map(|(child, (has, _))| ratio(*child, has)).fold(f64::INFINITY, f64::min);
+        let mut sum = [0.0; 2];
+        for (child, (has, blocked)) in &children {
+            let ratio = ratio(*child, has);
+            let factor = if *blocked || ratio == 0.0 { 1.0 } else { least / ratio };
+            (0..2).for_each(|r| sum[r] += has[r] * factor);
+        }
+        (sum, blocked)
+    }
+
+    fn share(&self, has: &[f64; 2]) -> f64 {
+        (0..2).filter(|r| !self.used_up[*r]).map(|r| has[r]).fold(0.0, f64::max)
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    /// After every step of a long random history, the shares that are kept up are those of the definition.
+    #[test]
+    fn shares_are_those_of_the_recursive_definition(
+        steps in proptest::collection::vec((0..12usize, 0..9u64, 0..9u64, 0..5u8, 1..5000u32), 1..80)
+    ) {
+        const ROLES: [&str; 12] =
+            ["a", "a/b", "a/b/c", "a/b/d", "a/e", "f", "f/g", "h", "h/i/j", "h/i/k", "l", "l/m"];
+        let mut sorter = Sorter::new(100, 80);
+        for (at, cpus, mem, what, weight) in steps {
+            let role = ROLES[at];
+            let leaf = sorter.leaf(role);
+            match what {
+                0 => sorter.roles.set_weight(sorter.roles.node(leaf).parent, NonZeroU32::new(weight).unwrap()),
+                1 => drop(sorter.roles.set_wanting(leaf, false)),
+                2 => {
+                    let held = [0, 1].map(|r| u64::try_from(sorter.roles.used(leaf)[r]).unwrap());
+                    sorter.take_off(role, cpus.min(held[0]), mem.min(held[1]));
+                }
+                _ => sorter.add(role, cpus, mem),
+            }
+            sorter.sound();
+            let used_up = [0, 1].map(|r| sorter.roles.saturated >> r & 1 == 1);
+            let definition = Definition { roles: &sorter.roles, total: [100.0, 80.0], used_up };
+            for (node, record) in (0u32..).zip(&sorter.roles.nodes).skip(1) {
+                if record.kind == Kind::Vacant {
+                    continue;
+                }
+                let (has, blocked) = definition.of(node);
+                let (kept, due) = (record.share as f64 / (1u64 << 48) as f64, definition.share(&has));
+                proptest::prop_assert!((kept - due).abs() < 1e-9, "{:?}: {kept} kept, {due} due", record.kind);
+                proptest::prop_assert_eq!(blocked, record.open == 0, "{:?}", record.kind);
+            }
+        }
+    }
+}

@@ -77,15 +77,16 @@ impl Cold {
         if !fits {
             self.check(portions)?;
         }
-        let mine = self.held(leaf).map_or_else(|| Ok(portions.clone()), |mine| mine.plus(portions));
-        let mine = mine.map_err(Clash::Portions)?;
+        let all = fits && self.free == *portions;
         match self.held.iter_mut().find(|(other, _)| *other == leaf) {
-            Some((_, held)) => *held = mine,
-            None => self.held.push((leaf, mine)),
+            Some((_, held)) => *held = held.plus(portions).map_err(Clash::Portions)?,
+            // Often it is everything: then it moves over as it is.
+            None if all => self.held.push((leaf, std::mem::take(&mut self.free))),
+            None => self.held.push((leaf, portions.clone())),
         }
         if !fits {
             self.recompute();
-        } else if self.free == *portions {
+        } else if all {
             self.free = Portions::EMPTY;
         } else {
             self.free = self.free.minus(portions).map_err(Clash::Portions)?;

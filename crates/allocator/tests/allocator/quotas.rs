@@ -188,3 +188,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_role_that_lost_some_of_its_guarantee_gets_what_is_kept() {
+    let mut allocator = cluster(&["cpus:4", "cpus:3"]);
+    allocator.set_quota(&role("ops"), &quota("cpus:2", &[]));
+    allocator.set_quota(&role("away"), &quota("cpus:3", &[]));
+    subscribe(&mut allocator, 1, "ops");
+    let grants = granted(&mut allocator);
+    assert_eq!((grants.len(), &grants[0].portions), (1, &plain("cpus:4")), "the rest is kept for one that is away");
+    allocator.update_agent(agent(1), &stock(&spec("cpus:0"), &Attributes::new())).unwrap();
+    allocator.release(framework(1), &role("ops"), agent(1), &plain("cpus:4")).unwrap();
+    let grants = granted(&mut allocator);
+    assert_eq!((grants[0].agent, &grants[0].portions), (agent(2), &plain("cpus:2")));
+}
