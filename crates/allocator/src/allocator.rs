@@ -9,6 +9,8 @@ use holm_model::{
 
 use crate::candidates::{Candidate, Candidates};
 use crate::constraints::ConstraintTable;
+use crate::demand::Demands;
+use crate::demand::reservations::Reservations;
 use crate::error::{AgentError, ChargeError, ConvertError, ReleaseError};
 use crate::filters::Filters;
 use crate::names::{Amounts, NOTHING};
@@ -50,6 +52,10 @@ pub struct Allocator {
     pub(crate) movers: usize,
     /// How many grants were made.
     pub(crate) granted: u64,
+    pub(crate) demands: Demands,
+    pub(crate) reservations: Reservations,
+    /// When the current run began.
+    pub(crate) now: Time,
 }
 
 impl Allocator {
@@ -85,6 +91,9 @@ impl Allocator {
             able: 0,
             movers: 0,
             granted: 0,
+            demands: Demands::default(),
+            reservations: Reservations::default(),
+            now: Time::ZERO,
         }
     }
 
@@ -145,6 +154,7 @@ impl Allocator {
     /// [`AgentError::Unknown`].
     pub fn remove_agent(&mut self, agent: AgentId) -> Result<(), AgentError> {
         let slot = self.slot(agent)?;
+        self.end_reservation_on(slot);
         let total = self.stock.all(&self.stock.total(slot));
         let idle = self.stock.idle(slot);
         let held = self.stock.remove(slot);
@@ -171,6 +181,7 @@ impl Allocator {
     pub fn set_agent_active(&mut self, agent: AgentId, active: bool) -> Result<(), AgentError> {
         let slot = self.slot(agent)?;
         if self.stock.set_active(slot, active) != active {
+            self.end_reservation_on(slot);
             self.opened(slot);
         }
         Ok(())
@@ -524,12 +535,15 @@ impl Allocator {
     /// A node may want what it refused, or could not have, before. `resources`: only those, of which there is room again;
     /// none: anything.
     pub(crate) fn interest(&mut self, node: Node, resources: u32) {
+        self.demands.opened();
         let known = self.keen.entry(node).or_insert(resources);
         *known = if *known == 0 || resources == 0 { 0 } else { *known | resources };
     }
 
     /// More than before may be grantable on an agent, to anyone.
     pub(crate) fn opened(&mut self, slot: Slot) {
+        self.demands.opened();
+        self.feed(slot);
         self.reopen(slot);
         if self.is_open(slot) {
             self.everyone[slot as usize] = true;

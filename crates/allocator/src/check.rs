@@ -9,7 +9,7 @@ use crate::Allocator;
 use crate::constraints::ConstraintTable;
 use crate::names::{MAX_SCALARS, NOTHING};
 use crate::roles::{Node, ROOT, Roles};
-use crate::stock::Slot;
+use crate::stock::{Bundle, Slot};
 use crate::willing::{Notes, Pass, Visit};
 
 /// Something that must hold and does not.
@@ -98,13 +98,24 @@ impl Allocator {
         let free = self.stock.free(slot);
         let due = |leaf: Node| {
             let keen = || roles.up(leaf).chain([ROOT]).any(|node| self.keen.contains_key(&node));
-            marked && self.filters.woken(slot).contains(&leaf) || keen()
+            marked && self.filters.woken(slot).contains(&leaf) || keen() || self.gang_is_due(leaf, slot, &free)
         };
         [Pass::Share, Pass::Revocable].into_iter().any(|pass| {
             let visit = Visit::new(self, roles, slot, pass, &free);
             let mut take = |leaf: Node| (!due(leaf)).then(|| visit.offer(leaf, constraints, &mut Notes::default()))?;
             roles.find(ROOT, &|_| true, &mut take).is_some()
         })
+    }
+
+    /// Whether a run is due to visit another agent of a gang that is planned for this one: it is granted there.
+    fn gang_is_due(&self, leaf: Node, slot: Slot, free: &Bundle) -> bool {
+        let free = self.stock.portions(free).total();
+        let asks = |at: Slot| {
+            let marked = self.candidates.is_marked(at);
+            marked && (self.everyone[at as usize] || self.filters.woken(at).contains(&leaf))
+        };
+        let choice = self.choose_demand(leaf, slot, &free, self.granted);
+        choice.is_some_and(|choice| choice.parts.iter().any(|(at, _)| *at != slot && asks(*at)))
     }
 
     fn check_totals(&self) -> Vec<Violation> {

@@ -29,9 +29,7 @@
 mod allocator;
 mod candidates;
 mod check;
-#[cfg_attr(not(test), allow(dead_code, reason = "part of the table is for demands, which follow"))]
 mod constraints;
-#[cfg_attr(not(test), allow(dead_code, reason = "served once the core has leaves and agents by number"))]
 mod demand;
 mod error;
 mod explain;
@@ -54,7 +52,7 @@ mod willing;
 pub use allocator::Allocator;
 pub use check::Violation;
 pub use constraints::{MAX_PATTERN_BYTES, MAX_PATTERNS, PatternError, check_patterns, first_unmet};
-pub use demand::{Bundle, Served};
+pub use demand::{Bundle, DemandsError, Ends, Fit, KeptFor, Served, Waiting};
 pub use error::{AgentError, ChargeError, ConvertError, FrameworkError, ReleaseError};
 pub use explain::{
     AgentFacts, Bound, Cause, ClassReasons, Exclusion, Explained, MAX_CLASSES, Short, Wish, explain, first_cause,

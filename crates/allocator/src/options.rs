@@ -1,6 +1,7 @@
 //! What an operator may set.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use holm_model::{ResourceName, Resources};
 
@@ -16,6 +17,12 @@ pub struct Options {
     pub excluded: BTreeSet<ResourceName>,
     /// Where the draws of random placement start.
     pub seed: u64,
+    /// How long a demand waits that fits nowhere before agents are kept for it; doubled every time that comes to nothing.
+    pub reserve_after: Duration,
+    /// How long agents are kept, unless they are expected to be free later.
+    pub reserve_timeout: Duration,
+    /// How much of the cluster is kept at most, in thousandths; a single reservation may be larger.
+    pub reserve_cap: u32,
 }
 
 impl Default for Options {
@@ -25,6 +32,9 @@ impl Default for Options {
             minimum: vec![only(ResourceName::Cpus, 10), only(ResourceName::Mem, 32 << 20)],
             excluded: BTreeSet::new(),
             seed: 0,
+            reserve_after: Duration::from_secs(30),
+            reserve_timeout: Duration::from_secs(300),
+            reserve_cap: 100,
         }
     }
 }

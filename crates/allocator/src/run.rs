@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use holm_model::{AgentId, DemandId, FrameworkId, GangId, Origin, Placement, Portions, Role, Time};
+use holm_model::{AgentId, FrameworkId, Origin, Placement, Portions, Role, Time};
 
-use crate::Allocator;
+use crate::{Allocator, Served};
 use crate::roles::{Node, ROOT, Roles};
 use crate::stock::{Bundle, Slot};
 use crate::willing::{Notes, Pass, Visit};
@@ -25,10 +25,10 @@ pub struct Grant {
     pub agent: AgentId,
     /// What: all that was free there for it, as far as limits and guarantees of others let it.
     pub portions: Portions,
-    /// The gang that it is part of.
-    pub gang: Option<GangId>,
-    /// The demand that it serves; none for one of whatever is free.
-    pub demand: Option<DemandId>,
+    /// The demand that it serves; none for whatever was free.
+    pub served: Option<Served>,
+    /// Grants of one run with the same number are of use together only.
+    pub gang: Option<u64>,
 }
 
 /// Who may want what is free on an agent; everybody else is known to refuse it.
@@ -62,12 +62,17 @@ impl Allocator {
     /// Makes at most `max` grants. Each is charged at once, so the next decision already counts it.
     pub fn allocate(&mut self, now: Time, max: usize) -> Vec<Grant> {
         for (slot, leaf) in self.filters.expire(now) {
+            self.demands.opened();
             if self.is_open(slot) && self.roles.node(leaf).is_wanting() {
                 self.filters.wake(slot, leaf);
                 self.mark(slot);
             }
         }
-        let mut grants = Vec::new();
+        self.now = now;
+        let mut grants = self.grant_kept(now);
+        self.roles.settle();
+        grants.extend(self.lend(now));
+        self.scout_gangs();
         if self.open.is_empty() || !self.roles.node(ROOT).is_wanting() {
             // Whoever starts to want something asks about all agents then.
             self.candidates.clear();
@@ -87,7 +92,7 @@ impl Allocator {
 
     /// Whether [`Allocator::allocate`] has agents to visit: something changed, or the last run ended at its maximum.
     pub fn has_candidates(&self) -> bool {
-        !self.candidates.is_empty() || !self.keen.is_empty() && !self.open.is_empty()
+        !self.candidates.is_empty() || !self.keen.is_empty() && !self.open.is_empty() || self.has_kept_all()
     }
 
     /// When the next filter ends, after which a run may find something to grant.
@@ -164,7 +169,12 @@ impl Allocator {
             while grants.len() < max
                 && let Some((leaf, bundle)) = self.choose(slot, who, *pass)
             {
-                grants.extend(self.grant(slot, leaf, &bundle));
+                let granted = self.grant(slot, leaf, &bundle, *pass);
+                self.roles.settle();
+                if granted.is_empty() {
+                    break;
+                }
+                grants.extend(granted);
             }
         }
     }
@@ -268,7 +278,19 @@ impl Allocator {
         found.map(|(leaf, part)| (leaf, part.unwrap_or(free)))
     }
 
-    fn grant(&mut self, slot: Slot, leaf: Node, bundle: &Bundle) -> Option<Grant> {
+    fn grant(&mut self, slot: Slot, leaf: Node, bundle: &Bundle, pass: Pass) -> Vec<Grant> {
+        if pass == Pass::Revocable || !self.demands.is_by_demand(leaf) {
+            return self.grant_all(slot, leaf, bundle).into_iter().collect();
+        }
+        let available = self.available_for(leaf, slot).unwrap_or_default().total();
+        let draws = self.granted;
+        match self.choose_demand(leaf, slot, &available, draws) {
+            Some(choice) => self.grant_choice(leaf, &choice, self.now),
+            None => Vec::new(),
+        }
+    }
+
+    fn grant_all(&mut self, slot: Slot, leaf: Node, bundle: &Bundle) -> Option<Grant> {
         let agent = self.stock.id(slot)?;
         let (framework, role) = self.roles.owner(leaf)?;
         let role = role.clone();
@@ -277,7 +299,7 @@ impl Allocator {
         self.charge(slot, leaf, bundle, true).ok()?;
         self.granted += 1;
         self.stock.note_grant(slot, self.granted);
-        Some(Grant { framework, role, agent, portions, gang: None, demand: None })
+        Some(Grant { framework, role, agent, portions, served: None, gang: None })
     }
 }
 

@@ -190,17 +190,24 @@ impl Allocator {
     /// Whether a framework wants offers in a role; `None` when it is not connected or not subscribed to it.
     pub(crate) fn wish(&self, framework: FrameworkId, role: &Role) -> Option<bool> {
         let subscription = self.frameworks.get(&framework).filter(|of| of.active)?;
-        subscription.roles.get(role).map(|membership| !membership.suppressed)
+        let sated = |leaf| self.demands.is_by_demand(leaf) && !self.demands.wants(leaf);
+        let sated = self.roles.leaf(framework, role).is_some_and(sated);
+        subscription.roles.get(role).map(|membership| !membership.suppressed && !sated)
     }
 
     /// Brings a leaf in line with its framework's subscription.
-    fn wanting_changed(&mut self, framework: FrameworkId, role: &Role) {
+    pub(crate) fn wanting_changed(&mut self, framework: FrameworkId, role: &Role) {
         let Some(leaf) = self.roles.leaf(framework, role) else { return };
         let wish = self.wish(framework, role);
         if wish.is_none() {
             self.filters.clear_leaf(leaf);
+            self.forget_leaf(leaf);
         }
         let wanting = wish == Some(true);
+        if !wanting {
+            self.end_reservation(leaf);
+        }
+        self.rank_changed(leaf);
         if self.roles.set_wanting(leaf, wanting) {
             self.filters.recount();
             if self.leaves[leaf as usize].abilities.gpus {

@@ -80,11 +80,11 @@ impl<'a> Visit<'a> {
         if self.allocator.able > 0 && !options.abilities.gpus && stock.classes.is_scarce(class) {
             return None;
         }
-        let mut offer = self.usable(leaf)?;
-        if self.pass != Pass::Revocable
-            && (self.roles.limits > 0 || self.slack.is_some())
-            && !self.trim(leaf, &mut offer, notes)
-        {
+        let offer = self.grantable(leaf, notes)?;
+        if self.pass != Pass::Revocable && self.allocator.demands.is_by_demand(leaf) {
+            return self.demanded(leaf, &offer);
+        }
+        if self.allocator.is_outranked(leaf, 0, self.slot, || stock.portions(&offer).total()) {
             return None;
         }
         let all = if offer.rest.is_empty() { offer.plain } else { stock.all(&offer) };
@@ -93,6 +93,22 @@ impl<'a> Visit<'a> {
             least => least.iter().all(|(r, amount)| all[*r] >= *amount) && !offer.is_empty(),
         };
         (enough && !self.allocator.filters.refuses(self.slot, leaf, &offer)).then_some(offer)
+    }
+
+    /// The part of what a leaf could have that it has asked for. Of a gang: its part here; the rest is granted with it.
+    fn demanded(&self, leaf: Node, offer: &Bundle) -> Option<Cow<'a, Bundle>> {
+        let stock = &self.allocator.stock;
+        let available = stock.portions(offer);
+        let choice = self.allocator.choose_demand(leaf, self.slot, &available.total(), self.allocator.granted)?;
+        let part = self.allocator.part_of(leaf, self.slot, &choice, &available)?;
+        Some(Cow::Owned(stock.split(&part)))
+    }
+
+    /// All that a leaf may be granted of what is free, whether or not it would take it.
+    pub(crate) fn grantable(&self, leaf: Node, notes: &mut Notes) -> Option<Cow<'a, Bundle>> {
+        let mut offer = self.usable(leaf)?;
+        let trims = self.pass != Pass::Revocable && (self.roles.limits > 0 || self.slack.is_some());
+        (!trims || self.trim(leaf, &mut offer, notes)).then_some(offer)
     }
 
     /// The free part that the leaf's role may use.

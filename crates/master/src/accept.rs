@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use holm_allocator::Served;
 use holm_model::{
     Action, AgentId, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, OfferId, Portions, Principal, Reason, Refusal,
     Resources, Role, Source, TaskState, TaskStatus, ToAgent, Update, Usages,
 };
 
+use crate::demands::{check_duration, expected_end};
 use crate::authorize::{Object, authorize};
 use crate::launches::{Place, Record};
 use crate::offers::Outstanding;
@@ -23,6 +25,8 @@ pub(crate) struct Pool {
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
     pub(crate) left: Resources,
+    /// What of demands the offers served.
+    pub(crate) served: Vec<Served>,
     /// Whether it is lent.
     pub(crate) revocable: bool,
 }
@@ -36,6 +40,9 @@ impl Master {
             return self.refuse_accept(framework, ids, &launches, &status);
         }
         self.answered(framework);
+        if let Some(gang) = self.gang_of(ids) {
+            return self.hold(gang, ids, launches, refusal, false);
+        }
         let Some(mut pool) = self.take_offers(ids) else { return };
         let mut refused = Vec::new();
         for launch in launches {
@@ -52,7 +59,8 @@ impl Master {
 
     /// What launches left of the offers goes back, and the framework is told of those that were refused.
     pub(crate) fn give_back(&mut self, pool: Pool, refusal: Refusal, refused: Vec<Update>) {
-        let Pool { framework, role, agent, left, revocable } = pool;
+        self.settle_demands(&pool);
+        let Pool { framework, role, agent, left, revocable, .. } = pool;
         if !left.is_empty() {
             let now = self.now;
             let declined =
@@ -117,12 +125,14 @@ impl Master {
         let mut pool: Option<Pool> = None;
         for id in ids {
             let Some(offer) = self.take_offer(*id) else { continue };
-            let left = pool.as_ref().map_or(Resources::EMPTY, |pool| pool.left.clone());
+            let (left, mut served) =
+                pool.take().map_or((Resources::EMPTY, Vec::new()), |pool| (pool.left, pool.served));
+            served.extend(offer.served);
             // Parts of one agent cannot overlap: a failure would be a fault of the books.
             let sum = left.plus(&offer.resources);
             let left = self.check(sum)?;
             let Outstanding { framework, role, agent, revocable, .. } = offer;
-            pool = Some(Pool { framework, role, agent, left, revocable });
+            pool = Some(Pool { framework, role, agent, left, served, revocable });
         }
         pool
     }
@@ -144,6 +154,7 @@ impl Master {
             let message = format!("launch {} is still live, or its end is not acknowledged yet", launch.id);
             return Err(error(Reason::DuplicateTask, message));
         }
+        check_duration(pool, launch).map_err(|message| error(Reason::InvalidTask, message))?;
         if launch.spec.revocable != pool.revocable {
             let message = match pool.revocable {
                 true => "revocable: its offers are revocable, and the launch says that it is not",
@@ -179,7 +190,7 @@ impl Master {
         Ok(())
     }
 
-    fn launch(&mut self, pool: &Pool, launch: Launch) {
+    pub(crate) fn launch(&mut self, pool: &Pool, launch: Launch) {
         self.book_launch(pool, &launch);
         let Some((session, sequence)) = self.next_on_stream(pool.agent) else { return };
         let (framework, role) = (pool.framework, pool.role.clone());
@@ -188,7 +199,10 @@ impl Master {
 
     pub(crate) fn book_launch(&mut self, pool: &Pool, launch: &Launch) {
         let place = Place { framework: pool.framework, batch: launch.id.clone(), agent: pool.agent };
-        self.add_launch(&place, Record::accepted(pool.role.clone(), Portions::EMPTY, launch), true);
+        let until = expected_end(launch, self.now);
+        let mut record = Record::accepted(pool.role.clone(), Portions::EMPTY, launch);
+        record.until = until;
+        self.add_launch(&place, record, true);
     }
 
     /// The agent's stream and the number of what is launched on it next.

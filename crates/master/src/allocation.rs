@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holm_allocator::{Allocator, FrameworkAbilities, Grant};
-use holm_model::{FrameworkId, FrameworkInfo, Offer, Refusal, Time};
+use holm_model::{AgentId, FrameworkId, FrameworkInfo, GangId, Offer, Refusal, Resources, Time};
 
 use crate::Master;
+use crate::demands::KnownEnds;
 use crate::offers::{NewOffer, Outstanding};
 use crate::options::MAX_GRANTS;
 use crate::timers::Timer;
@@ -45,8 +46,20 @@ impl Master {
         self.last_run.map_or(Time::ZERO, |last| last + self.options.allocation_delay)
     }
 
+    /// Keeps agents for demands that wait for too long, or gives them up.
+    fn keep_if_due(&mut self) {
+        if self.allocator.keeps_at().is_none_or(|due| due > self.now) {
+            return;
+        }
+        let free = |agent: &AgentId| Some((*agent, self.allocator.free(*agent)?.total()));
+        let free: BTreeMap<AgentId, Resources> = self.agents.keys().filter_map(free).collect();
+        let (launches, offers, offer_timeout) = (&self.launches, &self.offers, self.options.offer_timeout);
+        self.allocator.keep(self.now, &KnownEnds { launches, offers, offer_timeout, free: &free });
+    }
+
     /// Runs the allocator if something may be granted, or sees to it that it runs soon.
     pub(crate) fn allocate_if_due(&mut self) {
+        self.keep_if_due();
         let now = self.now;
         let expired = |market: &Allocator| market.next_wake().is_some_and(|due| due <= now);
         let has_work = |market: &Allocator| market.has_candidates();
@@ -69,19 +82,36 @@ impl Master {
 
     fn offer_grants(&mut self, grants: Vec<Grant>, revocable: bool) {
         let mut made: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
-        for Grant { framework, role, agent, portions, .. } in grants {
+        let mut gangs: BTreeMap<u64, GangId> = BTreeMap::new();
+        let sizes = gang_sizes(&grants);
+        for Grant { framework, role, agent, portions, served, gang } in grants {
             let resources = portions.total();
             let held = self.frameworks.get(&framework).map_or(0, |framework| framework.offers.len());
-            if held >= self.options.max_framework_offers {
-                let withheld = Outstanding { framework, role, agent, resources, revocable, made: self.now };
+            // A gang finds room for all of its offers or for none: what was made of it counts already.
+            let named = gang.and_then(|number| gangs.get(&number).copied());
+            let more = gang.map_or(1, |number| sizes.get(&number).copied().unwrap_or(1));
+            if named.is_none() && held + more > self.options.max_framework_offers {
+                let made = self.now;
+                let withheld =
+                    Outstanding { framework, role, agent, resources, revocable, made, served, gang: None };
                 self.decline_offer(&withheld, Refusal::new(WITHHELD));
                 continue;
             }
-            let new = NewOffer { framework, role, agent, resources, revocable };
+            let gang = gang.map(|number| *gangs.entry(number).or_insert_with(|| self.open_gang(framework)));
+            let new = NewOffer { framework, role, agent, resources, revocable, served, gang };
             made.entry(framework).or_default().extend(self.make_offer(new));
         }
         for (framework, offers) in made {
             self.send_offers(framework, offers);
         }
     }
+}
+
+/// How many offers each gang comes to.
+fn gang_sizes(grants: &[Grant]) -> BTreeMap<u64, usize> {
+    let mut sizes = BTreeMap::new();
+    for gang in grants.iter().filter_map(|grant| grant.gang) {
+        *sizes.entry(gang).or_default() += 1;
+    }
+    sizes
 }

@@ -32,6 +32,8 @@ pub(crate) struct Framework {
     pub(crate) unanswered_at: Option<Time>,
     /// Whether it has been made no offer since it subscribed or asked for offers again.
     pub(crate) hungry: bool,
+    /// When it last said what it wants, if it ever has in this subscription.
+    pub(crate) stated_at: Option<Time>,
     pub(crate) state: FrameworkState,
 }
 
@@ -138,6 +140,7 @@ impl Framework {
             unanswered: 0,
             unanswered_at: None,
             hungry: false,
+            stated_at: None,
             state,
         }
     }

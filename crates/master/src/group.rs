@@ -27,6 +27,9 @@ impl Master {
             return self.refuse_accept(framework, ids, &launches, &status);
         }
         self.answered(framework);
+        if let Some(gang) = self.gang_of(ids) {
+            return self.hold(gang, ids, launches, refusal, true);
+        }
         let Some(mut pool) = self.take_offers(ids) else { return };
         let refused = match self.admit_group(&mut pool, &launches) {
             Ok(()) => {
@@ -41,22 +44,25 @@ impl Master {
     /// Takes what the launches hold off the pool, or nothing and the statuses that refuse them.
     fn admit_group(&self, pool: &mut Pool, launches: &[Launch]) -> Result<(), Vec<Update>> {
         let all = pool.left.clone();
+        self.admit_members(pool, launches).map_err(|(at, status)| {
+            pool.left = all;
+            refuse_group(launches, &launches[at], &status)
+        })
+    }
+
+    /// Takes what the launches of a group hold off the pool one by one, as far as the first that cannot be: gives its place
+    /// and the status that refuses it.
+    pub(crate) fn admit_members(&self, pool: &mut Pool, launches: &[Launch]) -> Result<(), (usize, TaskStatus)> {
         for (at, launch) in launches.iter().enumerate() {
             let admitted = self
                 .check_able(pool, AgentInfo::TASK_GROUPS, "groups of launches")
                 .and_then(|()| self.admit_launch(pool, launch, &launches[..at]));
-            match admitted {
-                Ok(left) => pool.left = left,
-                Err(status) => {
-                    pool.left = all;
-                    return Err(refuse_group(launches, launch, &status));
-                }
-            }
+            pool.left = admitted.map_err(|status| (at, status))?;
         }
         Ok(())
     }
 
-    fn send_group(&mut self, pool: &Pool, launches: Vec<Launch>) {
+    pub(crate) fn send_group(&mut self, pool: &Pool, launches: Vec<Launch>) {
         if launches.is_empty() {
             return;
         }

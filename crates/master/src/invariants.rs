@@ -37,6 +37,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("every offer is of a connected framework and an active agent", offers_have_two_ends),
     ("no offer is of an agent that is held back", no_offer_of_the_held_back),
     ("offers agree with their indices", offers_agree_with_their_indices),
+    ("every offer of a gang is one that the gang knows", gangs_agree_with_their_offers),
     ("launches agree with their index and counts", launches_agree_with_their_counts),
     ("no launch and no log is of a framework that is over", nothing_is_left_of_the_completed),
     ("every connection belongs to exactly one peer", connections_agree_with_peers),
@@ -82,7 +83,8 @@ fn what_is_out_is_charged(master: &Master) -> Vec<String> {
     for ((framework, role, agent, revocable), sum) in &out {
         let market = if *revocable { &master.lending } else { &master.allocator };
         let held = market.held(*framework, role, *agent).unwrap_or_default().total();
-        if held != *sum {
+        let kept = market.kept(*framework, role, *agent).total();
+        if sum.plus(&kept).as_ref() != Ok(&held) {
             wrong.push(format!("{framework} in {role} on {agent}: out {sum}, charged {held}"));
         }
     }
@@ -118,6 +120,13 @@ fn offers_agree_with_their_indices(master: &Master) -> Vec<String> {
     let by_framework: BTreeSet<OfferId> = master.frameworks.values().flat_map(|f| f.offers.iter().copied()).collect();
     let differing = all.symmetric_difference(&by_agent).chain(all.symmetric_difference(&by_framework));
     differing.map(ToString::to_string).collect()
+}
+
+fn gangs_agree_with_their_offers(master: &Master) -> Vec<String> {
+    let known: BTreeSet<_> = master.gangs.offers().collect();
+    let out = master.offers.out.iter().filter_map(|(id, offer)| Some((offer.gang?, *id)));
+    let out: BTreeSet<_> = out.collect();
+    known.symmetric_difference(&out).map(|(gang, offer)| format!("{offer} of {gang}")).collect()
 }
 
 fn launches_agree_with_their_counts(master: &Master) -> Vec<String> {

@@ -43,6 +43,8 @@ pub(crate) struct Record {
     pub(crate) confirmed: bool,
     /// How many entries of the status log concern it and are not acknowledged.
     pub(crate) unacknowledged: u32,
+    /// By when it will have ended, if its tasks have a deadline and this master sent it.
+    pub(crate) until: Option<Time>,
     /// Whether the master itself ended it: no entry of the status log will come.
     pub(crate) derived: bool,
     /// When one of its tasks was last heard to have started; none before, and for what an agent brought along.
@@ -138,6 +140,7 @@ impl Record {
             charged: 0,
             confirmed: false,
             unacknowledged: 0,
+            until: None,
             derived: false,
             started_last: None,
         }
@@ -165,6 +168,7 @@ impl Record {
             charged: 0,
             confirmed: true,
             unacknowledged: 0,
+            until: None,
             derived: false,
             started_last: None,
         }

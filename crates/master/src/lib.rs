@@ -26,6 +26,7 @@ mod effect;
 mod event;
 mod explain;
 mod frameworks;
+mod gang;
 mod group;
 pub mod invariants;
 mod inverse;
@@ -50,13 +51,14 @@ mod writes;
 
 pub use authorize::{Denied, Object, authorize};
 pub use delta::{AgentPhase, AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
+pub use demands::{MAX_LISTED_DEMANDS, Wanted};
 pub use effect::{Answer, CloseCause, Effect, OperatorError};
 pub use event::{Event, Fresh, OperatorCall, PersistOutcome, RequestId, SessionId, WriteId};
 pub use explain::{Explanation, MAX_EXPLAINED, MAX_JUDGED, Question, Subject, Waiting};
 /// Shares as the allocator reports them, and its options: shells see the allocator through the master only.
 pub use holm_allocator::{
-    Bound, Cause, ClassReasons, Dominant, Exclusion, Explained, FrameworkShare, FrameworkStanding, Gap,
-    Options as AllocatorOptions, QuotaError, QuotaPlan, RoleShare, Short, Standing, standings,
+    Bound, Cause, ClassReasons, Dominant, Exclusion, Explained, Fit, FrameworkShare, FrameworkStanding, Gap, KeptFor,
+    Options as AllocatorOptions, QuotaError, QuotaPlan, RoleShare, Short, Standing, Waiting as WaitingDemand, standings,
 };
 pub use master::Master;
 pub use options::{

@@ -9,6 +9,7 @@ use holm_model::{AgentId, ClusterId, ClusterRecord, Epoch, FrameworkId, SecretHa
 use crate::agents::{Agent, AgentState};
 use crate::frameworks::{Framework, FrameworkState};
 use crate::inverse::InverseOffers;
+use crate::gang::Gangs;
 use crate::launches::Launches;
 use crate::logs::Logs;
 use crate::offers::Offers;
@@ -46,6 +47,7 @@ pub struct Master {
     pub(crate) offers: Offers,
     pub(crate) inverse: InverseOffers,
     pub(crate) preemption: Preemption,
+    pub(crate) gangs: Gangs,
     pub(crate) logs: Logs,
     pub(crate) sessions: BTreeMap<SessionId, Peer>,
     pub(crate) roles: Roles,
@@ -82,6 +84,7 @@ impl Master {
             offers: Offers::default(),
             inverse: InverseOffers::default(),
             preemption: Preemption::default(),
+            gangs: Gangs::default(),
             logs: Logs::default(),
             sessions: BTreeMap::new(),
             roles: Roles::default(),
@@ -201,6 +204,7 @@ impl Master {
         if self.deposed {
             return;
         }
+        self.end_broken_gangs();
         self.watch_idle();
         self.allocate_if_due();
         self.tell_roles();
@@ -270,7 +274,7 @@ impl Master {
         }
         let filters = [&self.allocator, &self.lending].map(|market| market.next_wake());
         let filter = filters.into_iter().flatten().min().map(|due| due.max(self.next_run()));
-        [filter, self.timers.next()].into_iter().flatten().min()
+        [filter, self.timers.next(), self.allocator.keeps_at()].into_iter().flatten().min()
     }
 
     /// The epoch of this master.

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holm_model::{AgentId, FrameworkId, Offer, OfferId, Portions, Refusal, Resources, Role, SchedulerEvent, Time};
+use holm_allocator::Served;
+use holm_model::{
+    AgentId, FrameworkId, GangId, Offer, OfferId, Portions, Refusal, Resources, Role, SchedulerEvent, Time,
+};
 
 use crate::frameworks::Framework;
 use crate::options::MESSAGE_TARGET_BYTES;
@@ -13,6 +16,8 @@ use crate::{Delta, Master};
 
 /// How often it is looked whether somebody waits for what others hold.
 const CONTENTION_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long after it said what it wants a framework that was offered nothing makes others answer sooner.
+const STATED_HUNGER: Duration = Duration::from_secs(10);
 /// How long resources stay away from a framework that let a second offer time out, and the most this grows to as it goes on.
 const UNANSWERED_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
@@ -26,6 +31,10 @@ pub(crate) struct Outstanding {
     /// Whether it is lent.
     pub(crate) revocable: bool,
     pub(crate) made: Time,
+    /// What of a demand it serves.
+    pub(crate) served: Option<Served>,
+    /// The gang it belongs to.
+    pub(crate) gang: Option<GangId>,
 }
 
 impl Outstanding {
@@ -59,6 +68,10 @@ pub(crate) enum OfferError {
     Twice(OfferId),
     #[error("offer {0} is of another agent or role than the first, or only one of them is revocable")]
     Mixed(OfferId),
+    #[error("offer {0} is of another gang than the first")]
+    MixedGang(OfferId),
+    #[error("offer {0} is accepted already and waits for the others of its gang")]
+    Held(OfferId),
 }
 
 /// Resources that are to become an offer.
@@ -67,6 +80,8 @@ pub(crate) struct NewOffer {
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
     pub(crate) resources: Resources,
+    pub(crate) served: Option<Served>,
+    pub(crate) gang: Option<GangId>,
     /// Whether it is lent.
     pub(crate) revocable: bool,
 }
@@ -86,14 +101,18 @@ impl Master {
             resources: new.resources.clone(),
             portions: portions_of(new.resources.clone(), new.revocable),
             attributes: agent.info.attributes.clone(),
-            demand: None,
-            gang: None,
+            demand: new.served.as_ref().map(|served| served.demand.clone()),
+            gang: new.gang,
         };
         let to = self.frameworks.get_mut(&new.framework)?;
         to.offers.insert(id);
         to.hungry = false;
-        let NewOffer { framework, role, agent, resources, revocable } = new;
-        let outstanding = Outstanding { framework, role, agent, resources, revocable, made: self.now };
+        let NewOffer { framework, role, agent, resources, revocable, served, gang } = new;
+        if let Some(gang) = gang {
+            self.join_gang(gang, id);
+        }
+        let made = self.now;
+        let outstanding = Outstanding { framework, role, agent, resources, revocable, made, served, gang };
         self.offers.out.insert(id, outstanding);
         self.offers.by_agent.entry(agent).or_default().insert(id);
         self.timers.set(Timer::Offer(id), self.now + self.options.offer_timeout);
@@ -128,6 +147,9 @@ impl Master {
         if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
             framework.offers.remove(&id);
         }
+        if let Some(gang) = offer.gang {
+            self.gangs.lost(gang, "was declined, expired or rescinded");
+        }
         self.timers.cancel(Timer::Offer(id));
         self.out.frameworks.insert(offer.framework);
         self.touched(offer.agent);
@@ -137,6 +159,7 @@ impl Master {
 
     /// Gives what an offer held back, without a filter.
     pub(crate) fn release_offer(&mut self, offer: &Outstanding) {
+        self.settle_unused(offer);
         let Outstanding { framework, role, agent, revocable, .. } = offer;
         let released = self.market(*revocable).release(*framework, role, *agent, &offer.portions());
         self.check(released);
@@ -144,6 +167,7 @@ impl Master {
 
     /// Gives what an offer held back; the framework does not want to see it for a while.
     pub(crate) fn decline_offer(&mut self, offer: &Outstanding, refusal: Refusal) {
+        self.settle_unused(offer);
         let Outstanding { framework, role, agent, revocable, .. } = offer;
         let now = self.now;
         let declined = self.market(*revocable).decline(*framework, role, *agent, &offer.portions(), refusal, now);
@@ -192,7 +216,9 @@ impl Master {
         let now = self.now;
         let limit = self.options.contended_offer;
         let is_old = |offer: &Outstanding| offer.made + limit <= now;
-        let waits = |framework: &Framework| framework.hungry && framework.connected().is_some();
+        // What is demanded may fit nowhere: that is no reason to hurry others for ever.
+        let recent = |framework: &Framework| framework.stated_at.is_none_or(|at| now <= at + STATED_HUNGER);
+        let waits = |framework: &Framework| framework.hungry && framework.connected().is_some() && recent(framework);
         if self.frameworks.values().any(waits) {
             let old = self.offers.out.iter().filter(|(_, offer)| is_old(offer)).map(|(id, _)| *id);
             old.collect::<Vec<_>>().into_iter().for_each(|id| self.expire_offer(id));
@@ -237,6 +263,12 @@ impl Master {
             let first = first.get_or_insert(offer);
             if (first.agent, &first.role, first.revocable) != (offer.agent, &offer.role, offer.revocable) {
                 return Err(OfferError::Mixed(*id));
+            }
+            if first.gang != offer.gang {
+                return Err(OfferError::MixedGang(*id));
+            }
+            if offer.gang.is_some_and(|gang| self.gangs.holds(gang, *id)) {
+                return Err(OfferError::Held(*id));
             }
         }
         Ok(())

@@ -108,6 +108,7 @@ impl Master {
             unanswered: 0,
             unanswered_at: None,
             hungry: false,
+            stated_at: None,
             state: FrameworkState::Registering { subscriber: Some(subscriber), info: info.clone(), first: true },
         };
         let record = framework.record(&info, false);
@@ -187,6 +188,7 @@ impl Master {
         let entered = framework.state.enter(FrameworkState::Connected(Subscription { session, pending }));
         self.check(entered);
         self.subscribe_to_roles(id);
+        self.begin_demands(id);
         self.set_suppressed(id, &[], false);
         if !suppressed.is_empty() {
             self.set_suppressed(id, &suppressed, true);

@@ -67,6 +67,9 @@ impl Master {
             self.out.frameworks.insert(place.framework);
             self.settle(place);
         }
+        if !applied.changed.is_empty() {
+            self.note_for_gang(place, status.state);
+        }
         for range in &applied.changed {
             self.out.delta(Delta::TasksChanged {
                 framework: place.framework,
@@ -117,6 +120,7 @@ impl Master {
     /// Takes a launch out of the books and frees what it holds.
     pub(crate) fn drop_launch(&mut self, place: &Place) {
         let Some(record) = self.launches.remove(place) else { return };
+        self.forget_place(place);
         if let Some(framework) = self.frameworks.get_mut(&place.framework) {
             framework.live_tasks = framework.live_tasks.saturating_sub(u64::from(record.live));
         }

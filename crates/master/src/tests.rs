@@ -2,7 +2,9 @@
 
 mod accept;
 mod agents;
+mod demands;
 mod frameworks;
+mod gangs;
 mod harness;
 mod offers;
 mod preemption;

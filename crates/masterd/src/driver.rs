@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use holm_coordination::{CommitOutcome, Coordination, KeyOp, Leadership};
 use holm_master::{
     Answer, CloseCause, Delta, Effect, Event, Master, OperatorCall, OperatorError, PersistOutcome, RegistryOp,
-    RequestId, SessionId, WriteId, invariants,
+    RequestId, SessionId, Wanted, WriteId, invariants,
 };
-use holm_model::{AgentId, Principal, SchedulerEvent, SecretHash, ToAgent};
+use holm_model::{AgentId, FrameworkId, Principal, Role, SchedulerEvent, SecretHash, ToAgent};
 use holm_proto::{Message as _, pages, v1};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Code, Status};
@@ -53,6 +53,8 @@ pub(crate) enum Input {
     Closed { session: SessionId },
     /// An operator's call.
     Operator { principal: Principal, call: OperatorCall, reply: oneshot::Sender<Result<Answer, OperatorError>> },
+    /// What frameworks want and have not launched.
+    Wanted { framework: Option<FrameworkId>, role: Option<Role>, reply: oneshot::Sender<Wanted> },
     /// Whether this is the agent's secret.
     VerifyAgent { agent: AgentId, proof: SecretHash, reply: oneshot::Sender<bool> },
 }
@@ -216,6 +218,10 @@ impl Driver {
                 let request = RequestId(self.next_request);
                 self.requests.insert(request, reply);
                 self.handle(Event::Operator { request, principal, call });
+            }
+            Input::Wanted { framework, role, reply } => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.master.wanted(framework, role.as_ref()));
             }
             Input::VerifyAgent { agent, proof, reply } => {
                 // Whoever asked may have gone.

@@ -16,6 +16,7 @@ mod blobs;
 mod bulk;
 mod clock;
 mod connection;
+mod demands;
 mod driver;
 mod explain;
 mod http;

@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::clock;
+use crate::demands;
 use crate::driver::Input;
 use crate::logs::{self, Wanted};
 use crate::service::Shared;
@@ -168,6 +169,23 @@ impl operator_server::Operator for Service {
     ) -> Result<Response<v1::ListPreemptionsReply>, Status> {
         self.shared.admit(&request, Action::ReadState)?;
         Ok(Response::new(self.shared.view.read().preemptions.list(request.get_ref().limit)))
+    }
+
+    async fn list_demands(
+        &self,
+        request: Request<v1::ListDemandsRequest>,
+    ) -> Result<Response<v1::ListDemandsReply>, Status> {
+        self.shared.admit(&request, Action::ReadState)?;
+        let v1::ListDemandsRequest { framework_id, role } = request.into_inner();
+        let (framework, role) = (parse("framework_id", &framework_id)?, parse("role", &role)?);
+        let (reply, answer) = oneshot::channel();
+        let ended = || Status::unavailable("the master is shutting down");
+        self.shared.driver.send(Input::Wanted { framework, role, reply }).await.map_err(|_| ended())?;
+        let wanted = answer.await.map_err(|_| ended())?;
+        let view = self.shared.view.read();
+        Ok(Response::new(demands::reply(wanted, |framework| {
+            view.frameworks.get(&framework).map(|entry| entry.view.info.name.to_string()).unwrap_or_default()
+        })))
     }
 
     async fn kill_task(&self, request: Request<v1::KillTaskRequest>) -> Result<Response<v1::KillTaskReply>, Status> {

@@ -5,8 +5,11 @@
 
 mod bundle;
 mod ground;
+mod keep;
 pub(crate) mod plan;
 pub(crate) mod reservations;
+mod serve;
+mod waiting;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,6 +18,9 @@ use std::time::Duration;
 use holm_model::{Demand, DemandId, Time};
 
 pub use bundle::Bundle;
+pub use keep::Ends;
+pub use serve::DemandsError;
+pub use waiting::{Fit, KeptFor, Waiting};
 
 /// What of a demand a grant serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,17 +149,7 @@ impl Demands {
                 None => {
                     self.numbered += 1;
                     let offered = book.withdrawn.remove(&demand.id).unwrap_or(0);
-                    Entry {
-                        number: self.numbered,
-                        demand,
-                        bundle,
-                        constraint,
-                        offered,
-                        since: now,
-                        tries: 0,
-                        looked_at: now,
-                        missed: None,
-                    }
+                    Entry { number: self.numbered, demand, bundle, constraint, offered, since: now, tries: 0, looked_at: now, missed: None }
                 }
             };
             book.entries.push(entry);
@@ -295,11 +291,7 @@ mod tests {
         assert_eq!(order(&demands), [("b".into(), at(1)), ("c".into(), at(1)), ("a".into(), at(1))]);
         demands.granted(leaf(1), 2, 1, at(5));
         demands.state(leaf(1), vec![demand("a", 9, 9), demand("b", 2, 5)], at(7));
-        assert_eq!(
-            order(&demands),
-            [("a".into(), at(1)), ("b".into(), at(7))],
-            "b had everything: it waits from now on"
-        );
+        assert_eq!(order(&demands), [("a".into(), at(1)), ("b".into(), at(7))], "b had everything: it waits from now on");
         demands.granted(leaf(1), 2, 1, at(8));
         demands.state(leaf(1), vec![demand("b", 3, 5)], at(9));
         assert_eq!(order(&demands), [("b".into(), at(9))], "it had everything again");
@@ -310,18 +302,7 @@ mod tests {
         let (plain, none) = demand("a", 10, 0);
         let of = |demand: Demand, offered| {
             let bundle = Bundle::of(&demand);
-            Entry {
-                number: 1,
-                demand,
-                bundle,
-                constraint: none,
-                offered,
-                since: at(0),
-                tries: 0,
-                looked_at: at(0),
-                missed: None,
-            }
-            .least()
+            Entry { number: 1, demand, bundle, constraint: none, offered, since: at(0), tries: 0, looked_at: at(0), missed: None }.least()
         };
         assert_eq!(of(Demand { minimum: 4, ..plain.clone() }, 0), 4);
         assert_eq!(of(Demand { minimum: 4, ..plain.clone() }, 8), 2, "the last ones are not held up by it");

@@ -106,7 +106,7 @@ impl World {
                 let (framework, role, agent) = (framework(*f), nth_role(*r), agent(*a));
                 let portions = Portions::unreserved(size(*cpus));
                 if self.allocator.allocated(framework, &role, agent, &portions).is_ok() {
-                    self.held.push(Grant { framework, role, agent, portions, gang: None, demand: None });
+                    self.held.push(Grant { framework, role, agent, portions, served: None, gang: None });
                 }
             }
             Op::Return(at, part, seconds) => self.give_back(*at, *part, Duration::from_secs(*seconds)),

@@ -40,12 +40,12 @@ pub(crate) use group::{GroupArgs, read_group};
 pub(crate) use network::PortArg;
 #[cfg(feature = "full")]
 pub(crate) use reads::{
-    BlobArgs, BlobCommand, CopyArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs, PsArgs,
+    BlobArgs, BlobCommand, CopyArgs, DemandsArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs, PsArgs,
 };
 #[cfg(feature = "full")]
 pub(crate) use roles::{Amounts, QuotaArgs, QuotaCommand, RolesArgs, UpdateArgs, WeightArgs, WeightCommand};
 #[cfg(feature = "full")]
-pub(crate) use run::{DirectoryArg, RunArgs};
+pub(crate) use run::{DirectoryArg, PlaceArgs, RunArgs};
 
 const ABOUT: &str = "A cluster manager whose tasks are WebAssembly";
 const LONG_ABOUT: &str = "A cluster manager in the line of Mesos whose tasks are WebAssembly.\n\n\
@@ -203,6 +203,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  holm preemptions\n  holm preemptions --output json | jq .")]
     #[cfg(feature = "full")]
     Preemptions(PlainArgs),
+    /// List what frameworks wait for, since when, and where it would fit
+    #[cfg(feature = "full")]
+    Demands(DemandsArgs),
     /// Run a master
     #[cfg(feature = "full")]
     Master(MasterArgs),

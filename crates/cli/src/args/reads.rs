@@ -38,6 +38,20 @@ pub(crate) struct OffersArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// Arguments of `holm demands`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  holm demands\n  holm demands --role eng/batch --output json")]
+pub(crate) struct DemandsArgs {
+    /// Only those of this framework
+    #[arg(long, value_name = "ID")]
+    pub(crate) framework: Option<FrameworkId>,
+    /// Only those in this role
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<Role>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
 /// Arguments of `holm ps`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  holm ps\n  holm ps --all --role render\n  holm ps --state FAILED --output json")]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use holm_model::{Amount, BatchId, Resources, Role, VolumeMount};
+use holm_model::{Amount, BatchId, Constraint, Placement, Resources, Role, VolumeMount};
 
 use super::OutputArgs;
 use super::metering::MeteringArg;
@@ -23,6 +23,7 @@ Examples:
   holm run fetch.wasm --allow-net api.example.org:443 --allow-net 'udp:10.0.0.53:53'
   holm run --revocable render.wasm --count 200 --cpus 1
   holm run --role eng import.wasm --volume data:/db --file ./new.csv::new.csv
+  holm run train.wasm --count 8 --constraint zone=eu --constraint ssd --placement pack --priority 10
   holm run --kind service hello-http.wasm --cpus 0.5 --listen loopback
 
 Exit code: the task's own. 1 when it failed without one, 137 when it was killed, 130 when you interrupted it; for an array \
@@ -101,12 +102,29 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) wait: bool,
     #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    #[command(flatten)]
     pub(crate) network: NetworkArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Arguments of the program
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+/// Where tasks are to run, and before whom.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PlaceArgs {
+    /// Only on agents of which this holds: rack=a, rack!=a, 'rack=~a[0-9]+', 'rack!~b.*', ssd, '!ssd'; @hostname is the host's
+    /// name. May be repeated: all must hold
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) constraint: Vec<Constraint>,
+    /// Which agents to use first: those with the most free (spread), with the least (pack), or any (random) [default: spread]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) placement: Option<Placement>,
+    /// Before whom of the same role it is served: a higher number first
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) priority: i32,
 }
 
 /// A file of this machine and where the guest finds it.

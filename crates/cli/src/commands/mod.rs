@@ -7,6 +7,8 @@ pub(crate) mod compile_worker;
 #[cfg(feature = "full")]
 mod cp;
 #[cfg(feature = "full")]
+mod demands;
+#[cfg(feature = "full")]
 mod demo;
 #[cfg(feature = "full")]
 mod explain;
@@ -90,6 +92,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Exi
         Command::Offers(args) => done(lists::offers(global, args).await),
         #[cfg(feature = "full")]
         Command::Preemptions(args) => done(preemptions::preemptions(global, args.output.output).await),
+        #[cfg(feature = "full")]
+        Command::Demands(args) => done(demands::demands(global, args).await),
         #[cfg(feature = "full")]
         Command::Master(args) => done(master::run(global, args).await),
         Command::Agent(args) => done(agent::run(global, args).await),

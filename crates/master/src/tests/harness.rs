@@ -81,6 +81,20 @@ pub(crate) fn info(roles: &[&str]) -> FrameworkInfo {
     }
 }
 
+/// A framework that is offered what it states to want.
+pub(crate) fn by_demand(name: &str) -> FrameworkInfo {
+    let options = RoleOptions { by_demand: true, ..RoleOptions::default() };
+    FrameworkInfo { role_options: [(role(name), options)].into(), ..info(&[name]) }
+}
+
+pub(crate) fn wants(id: &str, shape: &str, count: u32) -> Demand {
+    Demand::new(id.parse().unwrap(), resources(shape), count)
+}
+
+pub(crate) fn demand(name: &str, demands: impl IntoIterator<Item = Demand>) -> Call {
+    Call::Demand { role: role(name), demands: demands.into_iter().collect() }
+}
+
 pub(crate) fn registration(shape: &str) -> Registration {
     Registration {
         id: None,

@@ -54,6 +54,7 @@ impl Operator for Cluster {
         explain(ExplainRequest) -> ExplainReply;
         list_offers(ListOffersRequest) -> ListOffersReply;
         list_preemptions(ListPreemptionsRequest) -> ListPreemptionsReply;
+        list_demands(ListDemandsRequest) -> ListDemandsReply;
         kill_task(KillTaskRequest) -> KillTaskReply;
         teardown_framework(TeardownFrameworkRequest) -> TeardownFrameworkReply;
         read_logs(ReadLogsRequest) -> Self::ReadLogsStream;

@@ -11,8 +11,9 @@ use holm_sdk::{Calls, Driver, Event, Scheduler, TaskUpdate, framework_info};
 use tokio::sync::mpsc;
 
 use super::report::{self, INTERRUPTED};
+use super::want::Want;
 use super::{CONNECT, job, module};
-use crate::args::{Format, Global, GroupArgs, RunArgs, read_group};
+use crate::args::{Format, Global, GroupArgs, PlaceArgs, RunArgs, read_group};
 use crate::connection;
 use crate::output;
 use crate::signals::StopSignals;
@@ -43,7 +44,16 @@ pub(crate) async fn run(global: &Global, args: GroupArgs) -> anyhow::Result<Exit
         };
         launches.push(Launch { id: draft.name.clone(), tasks: range(member), slots: member.count, spec });
     }
-    launch(global, &args, launches, &mut signals).await
+    launch(global, &args, (launches, together(&members)), &mut signals).await
+}
+
+/// All that the members say of where they run: a group runs on one agent.
+fn together(members: &[RunArgs]) -> PlaceArgs {
+    PlaceArgs {
+        constraint: members.iter().flat_map(|member| member.place.constraint.iter().cloned()).collect(),
+        placement: members.iter().find_map(|member| member.place.placement),
+        priority: members.iter().map(|member| member.place.priority).max().unwrap_or(0),
+    }
 }
 
 fn range(member: &RunArgs) -> TaskRange {
@@ -59,7 +69,7 @@ enum News {
 async fn launch(
     global: &Global,
     args: &GroupArgs,
-    launches: Vec<Launch>,
+    (launches, place): (Vec<Launch>, PlaceArgs),
     signals: &mut StopSignals,
 ) -> anyhow::Result<ExitCode> {
     let mut needed = Resources::EMPTY;
@@ -67,9 +77,11 @@ async fn launch(
         needed = needed.plus(&launch.resources())?;
     }
     let left: u32 = launches.iter().map(|launch| launch.tasks.count()).sum();
+    let plain = launches.iter().all(|launch| super::is_plain(&launch.spec));
+    let want = Want::new(args.role.clone(), (&needed, 0), None, &place, plain)?;
     let (tell, mut news) = mpsc::channel(left as usize + NEWS);
     let mut scheduler =
-        GroupScheduler { role: args.role.clone(), launches, needed, left, failed: false, told: false, tell };
+        GroupScheduler { role: args.role.clone(), want, launches, needed, left, failed: false, told: false, tell };
     let options = holm_sdk::Options {
         masters: global.master.clone(),
         token: connection::token(global)?,
@@ -119,6 +131,7 @@ fn show(news: &News, format: Format) {
 /// Waits for an offer that holds the whole group, launches it, and is done when every task has ended.
 struct GroupScheduler {
     role: Role,
+    want: Want,
     launches: Vec<Launch>,
     needed: Resources,
     /// Tasks that have not ended.
@@ -131,12 +144,16 @@ struct GroupScheduler {
 
 impl Scheduler for GroupScheduler {
     fn describe(&self) -> FrameworkInfo {
-        framework_info("holm group", [self.role.clone()])
+        FrameworkInfo { role_options: self.want.options(), ..framework_info("holm group", [self.role.clone()]) }
     }
 
     fn handle(&mut self, events: Vec<Event>, calls: &mut Calls) {
         for event in events {
             match event {
+                Event::Registered { .. } => {
+                    self.want.forget();
+                    self.want.state(u32::from(!self.launches.is_empty()), calls);
+                }
                 Event::Offers(offers) => offers.into_iter().for_each(|offer| self.offer(&offer, calls)),
                 Event::Updates(updates) => updates.into_iter().for_each(|update| self.update(update)),
                 Event::Disconnected { message } => self.say(format!("no master for now: {message}")),

@@ -5,6 +5,7 @@
 //! | `module.rs` | a first look at the file |
 //! | `job.rs` | from arguments to a task specification; files are pushed |
 //! | `scheduler.rs`, `plan.rs`, `pace.rs` | offers in, launches out |
+//! | `want.rs` | what the master is told to be wanted |
 //! | `follow.rs`, `printer.rs` | live output |
 //! | `report.rs` | ends, exit codes |
 //! | `group.rs` | `holm group`: several programs together |
@@ -18,6 +19,7 @@ mod plan;
 mod printer;
 mod report;
 mod scheduler;
+mod want;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -55,7 +57,12 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
         pushed = draft.push(&client, &args) => pushed?,
         () = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
     };
+    // A promise can be made for one task; how many follow each other on a slot is decided offer by offer.
+    let longest = if args.count == 1 { args.timeout } else { None };
+    let bundle = (&spec.resources, u32::from(draft.free_port));
+    let want = want::Want::new(args.role.clone(), bundle, longest, &args.place, is_plain(&spec))?;
     let job = Job {
+        want,
         name: draft.name,
         count: args.count,
         spec: spec.into(),
@@ -68,6 +75,11 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
     let mut session = Session::start(global, &args, job, &name)?;
     let course = session.run(&mut signals).await;
     session.finish(course).await
+}
+
+/// Whether tasks need nothing but amounts that nobody may take back: what a demand can say.
+fn is_plain(spec: &holm_model::TaskSpec) -> bool {
+    spec.volumes.is_empty() && !spec.revocable
 }
 
 /// How the main part of a run ended.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::job::with_ports;
 use super::pace::Pace;
 use super::plan::{Pending, Share};
+use super::want::Want;
 use crate::commands::runs;
 use crate::output::brief;
 
@@ -45,6 +46,8 @@ pub(super) struct Job {
     pub(super) count: u32,
     pub(super) spec: Arc<TaskSpec>,
     pub(super) role: Role,
+    /// What the master is told of what is wanted.
+    pub(super) want: Want,
     /// Whether each task gets a port that its agent has left.
     pub(super) free_port: bool,
     /// How many of the tasks the whole cluster has room for.
@@ -146,6 +149,7 @@ impl RunScheduler {
 
     fn registered(&mut self, framework: FrameworkId, calls: &mut Calls) {
         self.tell(Notice::Registered(framework));
+        self.job.want.forget();
         if !std::mem::replace(&mut self.ticking, true) {
             calls.set_timer(TIMER_PATIENCE, PATIENCE);
         }
@@ -395,6 +399,11 @@ impl RunScheduler {
             if let Some(volume) = &self.missing_volume {
                 return format!("waiting for {asked} with volume {volume}, which no offer has had so far");
             }
+            if self.job.want.is_stated() {
+                let count = self.pending.count();
+                let of = if count == 1 { String::new() } else { format!(" for {count} tasks") };
+                return format!("waiting for {asked}{of}: no agent that it may use has that free (see: holm demands)");
+            }
             let largest = self.largest_offer.as_ref().map_or_else(|| "nothing".to_owned(), brief);
             format!("waiting for {asked}; what was offered so far: {largest}")
         })
@@ -437,11 +446,14 @@ impl Scheduler for RunScheduler {
         let idle = self.job.detach.then(|| FrameworkInfo::ENDS_WHEN_IDLE.into());
         let lent = self.job.spec.revocable.then(|| FrameworkInfo::REVOCABLE.into());
         let capabilities = idle.into_iter().chain(lent).collect();
-        FrameworkInfo { failover_timeout: self.job.failover_timeout, labels, capabilities, ..info }
+        let role_options = self.job.want.options();
+        FrameworkInfo { failover_timeout: self.job.failover_timeout, labels, capabilities, role_options, ..info }
     }
 
     fn handle(&mut self, events: Vec<Event>, calls: &mut Calls) {
+        let mut is_registered = self.ticking;
         for event in events {
+            is_registered |= matches!(event, Event::Registered { .. });
             match event {
                 Event::Registered { framework, .. } => self.registered(framework, calls),
                 Event::Disconnected { message } => self.tell(Notice::Disconnected(message.to_string())),
@@ -458,6 +470,9 @@ impl Scheduler for RunScheduler {
                 Event::Rescinded(_) | Event::RunnerLost { .. } | Event::Operations { .. } => {}
                 Event::Message { .. } | Event::Input(_) => {}
             }
+        }
+        if is_registered {
+            self.job.want.state(if self.stopping { 0 } else { self.pending.count() }, calls);
         }
         self.check_course();
     }

@@ -6,6 +6,13 @@ use holm_model::{Call, Epoch, TaskStatus, Usages};
 use holm_sdk::Intent;
 
 use super::*;
+use crate::args::PlaceArgs;
+
+/// A want that is not stated: these runs are offered whatever is free.
+fn want() -> Want {
+    let by_name = "cpus:1;mem:1GiB;ports:[1-1]".parse().unwrap();
+    Want::new(Role::default_role(), (&by_name, 0), None, &PlaceArgs::default(), true).unwrap()
+}
 
 struct Bench {
     scheduler: RunScheduler,
@@ -23,6 +30,7 @@ fn bench(count: u32, capacity: u32, detach: bool) -> Bench {
         count,
         spec: spec.into(),
         role: Role::default_role(),
+        want: want(),
         free_port: false,
         capacity,
         detach,
@@ -219,4 +227,28 @@ fn a_detached_run_does_not_wait_for_agents_that_others_use() {
     bench.offer("cpus:10;mem:64GiB");
     bench.handle(Event::Timer(TIMER_PATIENCE));
     assert_eq!(launches(&bench.offer("cpus:1;mem:64GiB")), [("job.1".to_owned(), array(15, 15), 1)]);
+}
+
+#[test]
+fn a_run_says_how_many_it_wants_and_takes_it_back_when_they_are_launched() {
+    let mut bench = bench(10, 10, false);
+    let shape = "cpus:1;mem:1GiB".parse().unwrap();
+    let place = PlaceArgs { constraint: vec!["rack=a".parse().unwrap()], priority: 7, ..PlaceArgs::default() };
+    bench.scheduler.job.want = Want::new(Role::default_role(), (&shape, 1), None, &place, true).unwrap();
+    let options = bench.scheduler.describe().role_options;
+    let options = &options[&Role::default_role()];
+    assert!(options.by_demand && options.constraints.to_string() == "rack=a");
+    let stated = |intents: &[Intent]| -> Vec<Vec<(u32, u32, i32)>> {
+        let lists = intents.iter().filter_map(|intent| match intent {
+            Intent::Call(Call::Demand { demands, .. }) => Some(demands),
+            _ => None,
+        });
+        lists.map(|demands| demands.iter().map(|of| (of.count, of.ports, of.priority)).collect()).collect()
+    };
+    let registered = || Event::Registered { framework: FrameworkId::new(Epoch(1), 1), epoch: Epoch(1) };
+    assert_eq!(stated(&bench.handle(registered())), [[(10, 1, 7)]]);
+    assert_eq!(stated(&bench.offer("cpus:4;mem:8GiB;ports:[1-4]")), [[(6, 1, 7)]]);
+    assert_eq!(stated(&bench.handle(Event::Timer(TIMER_PATIENCE))), Vec::<Vec<_>>::new(), "nothing has changed");
+    assert_eq!(stated(&bench.handle(registered())), [[(6, 1, 7)]], "a new subscription knows nothing of it");
+    assert_eq!(stated(&bench.offer("cpus:6;mem:8GiB;ports:[1-6]")), [Vec::new()]);
 }
