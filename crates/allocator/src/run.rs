@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use holm_model::{AgentId, FrameworkId, Origin, Placement, Portions, Role, Time};
 
-use crate::{Allocator, Served};
 use crate::roles::{Node, ROOT, Roles};
 use crate::stock::{Bundle, Slot};
 use crate::willing::{Notes, Pass, Visit};
+use crate::{Allocator, Served};
 
 /// Up to how many nodes are asked one by one; more are met by asking everybody in order.
 const MAX_LISTED: usize = 16;

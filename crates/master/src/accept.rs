@@ -9,8 +9,8 @@ use holm_model::{
     Resources, Role, Source, TaskState, TaskStatus, ToAgent, Update, Usages,
 };
 
-use crate::demands::{check_duration, expected_end};
 use crate::authorize::{Object, authorize};
+use crate::demands::{check_duration, expected_end};
 use crate::launches::{Place, Record};
 use crate::offers::Outstanding;
 use crate::options::{MAX_CALL_LAUNCHES, MAX_CALL_OFFERS};

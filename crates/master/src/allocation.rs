@@ -92,8 +92,7 @@ impl Master {
             let more = gang.map_or(1, |number| sizes.get(&number).copied().unwrap_or(1));
             if named.is_none() && held + more > self.options.max_framework_offers {
                 let made = self.now;
-                let withheld =
-                    Outstanding { framework, role, agent, resources, revocable, made, served, gang: None };
+                let withheld = Outstanding { framework, role, agent, resources, revocable, made, served, gang: None };
                 self.decline_offer(&withheld, Refusal::new(WITHHELD));
                 continue;
             }

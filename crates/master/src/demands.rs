@@ -181,7 +181,8 @@ impl Ends for KnownEnds<'_> {
     fn free_by(&self, agent: AgentId, wanted: &Resources) -> Option<Time> {
         let launches = self.launches.on_agent(agent);
         let launches = launches.iter().filter_map(|place| self.launches.get(place));
-        let ends = launches.filter(|record| record.charged > 0).map(|record| (record.until, record.held_by(record.charged)));
+        let ends =
+            launches.filter(|record| record.charged > 0).map(|record| (record.until, record.held_by(record.charged)));
         let offers = self.offers.by_agent.get(&agent).into_iter().flatten().filter_map(|id| self.offers.out.get(id));
         let offers = offers.map(|offer| (Some(offer.made + self.offer_timeout), offer.resources.clone()));
         let mut ends: Vec<(Time, Resources)> =

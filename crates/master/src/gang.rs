@@ -171,7 +171,8 @@ impl Master {
         let mut names = BTreeSet::new();
         for (pool, one) in pools.iter_mut().zip(held) {
             if one.group {
-                self.admit_members(pool, &one.launches).map_err(|(at, status)| (one.launches[at].id.clone(), status))?;
+                self.admit_members(pool, &one.launches)
+                    .map_err(|(at, status)| (one.launches[at].id.clone(), status))?;
             }
             for (at, launch) in one.launches.iter().enumerate() {
                 if !names.insert(&launch.id) {

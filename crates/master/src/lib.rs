@@ -58,7 +58,8 @@ pub use explain::{Explanation, MAX_EXPLAINED, MAX_JUDGED, Question, Subject, Wai
 /// Shares as the allocator reports them, and its options: shells see the allocator through the master only.
 pub use holm_allocator::{
     Bound, Cause, ClassReasons, Dominant, Exclusion, Explained, Fit, FrameworkShare, FrameworkStanding, Gap, KeptFor,
-    Options as AllocatorOptions, QuotaError, QuotaPlan, RoleShare, Short, Standing, Waiting as WaitingDemand, standings,
+    Options as AllocatorOptions, QuotaError, QuotaPlan, RoleShare, Short, Standing, Waiting as WaitingDemand,
+    standings,
 };
 pub use master::Master;
 pub use options::{

@@ -8,8 +8,8 @@ use holm_model::{AgentId, ClusterId, ClusterRecord, Epoch, FrameworkId, SecretHa
 
 use crate::agents::{Agent, AgentState};
 use crate::frameworks::{Framework, FrameworkState};
-use crate::inverse::InverseOffers;
 use crate::gang::Gangs;
+use crate::inverse::InverseOffers;
 use crate::launches::Launches;
 use crate::logs::Logs;
 use crate::offers::Offers;

@@ -1,6 +1,6 @@
 //! What is wanted, as operators are told.
 
-use holm_master::{Fit, KeptFor, Wanted, WaitingDemand};
+use holm_master::{Fit, KeptFor, WaitingDemand, Wanted};
 use holm_model::{FrameworkId, Time};
 use holm_proto::v1;
 

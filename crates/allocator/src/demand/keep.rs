@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use holm_model::{AgentId, Portions, Resources, Time};
 
-use super::reservations::{Kept, Reservation, Turn, can_borrow, patience};
 use super::ground::{Leaf, Slot};
+use super::reservations::{Kept, Reservation, Turn, can_borrow, patience};
 use super::serve::Choice;
 use super::{Bundle, Entry};
 use crate::{Allocator, Grant};
@@ -50,7 +50,9 @@ impl Allocator {
     fn turns(&mut self, now: Time) -> Vec<Turn> {
         let after = self.options.reserve_after;
         let mut turns = Vec::new();
-        for (leaf, book) in self.demands.iter().filter(|(leaf, _)| self.is_waiting(*leaf) && !self.reservations.has(*leaf)) {
+        for (leaf, book) in
+            self.demands.iter().filter(|(leaf, _)| self.is_waiting(*leaf) && !self.reservations.has(*leaf))
+        {
             let due = |entry: &&Entry| (entry.since + patience(after, entry.tries)).max(entry.looked_at) <= now;
             let first = book.wanting().filter(due).map(|entry| (Reverse(entry.demand.priority), entry.since)).min();
             turns.extend(first.map(|(priority, since)| Turn { priority, since, leaf }));
@@ -141,7 +143,8 @@ impl Allocator {
     fn portion_of(&self, bundle: &Bundle, bundles: u32, free: &Resources) -> u64 {
         let goal = bundle.shape.times(bundles).unwrap_or_default();
         let parts = goal.iter_scalars().map(|(name, goal)| {
-            u64::try_from(u128::from(free.scalar(name).0.min(goal.0)) * 1000 / u128::from(goal.0.max(1))).unwrap_or(1000)
+            u64::try_from(u128::from(free.scalar(name).0.min(goal.0)) * 1000 / u128::from(goal.0.max(1)))
+                .unwrap_or(1000)
         });
         parts.min().unwrap_or(0)
     }
@@ -229,7 +232,8 @@ impl Allocator {
         let mut grants = Vec::new();
         for leaf in leaves {
             let Some(reservation) = self.reservations.of(leaf) else { continue };
-            let Some(entry) = self.demands.book(leaf).and_then(|book| book.by_number(reservation.entry)).cloned() else {
+            let Some(entry) = self.demands.book(leaf).and_then(|book| book.by_number(reservation.entry)).cloned()
+            else {
                 continue;
             };
             if !self.is_full(leaf, reservation) {

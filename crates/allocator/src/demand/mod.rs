@@ -149,7 +149,17 @@ impl Demands {
                 None => {
                     self.numbered += 1;
                     let offered = book.withdrawn.remove(&demand.id).unwrap_or(0);
-                    Entry { number: self.numbered, demand, bundle, constraint, offered, since: now, tries: 0, looked_at: now, missed: None }
+                    Entry {
+                        number: self.numbered,
+                        demand,
+                        bundle,
+                        constraint,
+                        offered,
+                        since: now,
+                        tries: 0,
+                        looked_at: now,
+                        missed: None,
+                    }
                 }
             };
             book.entries.push(entry);
@@ -291,7 +301,11 @@ mod tests {
         assert_eq!(order(&demands), [("b".into(), at(1)), ("c".into(), at(1)), ("a".into(), at(1))]);
         demands.granted(leaf(1), 2, 1, at(5));
         demands.state(leaf(1), vec![demand("a", 9, 9), demand("b", 2, 5)], at(7));
-        assert_eq!(order(&demands), [("a".into(), at(1)), ("b".into(), at(7))], "b had everything: it waits from now on");
+        assert_eq!(
+            order(&demands),
+            [("a".into(), at(1)), ("b".into(), at(7))],
+            "b had everything: it waits from now on"
+        );
         demands.granted(leaf(1), 2, 1, at(8));
         demands.state(leaf(1), vec![demand("b", 3, 5)], at(9));
         assert_eq!(order(&demands), [("b".into(), at(9))], "it had everything again");
@@ -302,7 +316,18 @@ mod tests {
         let (plain, none) = demand("a", 10, 0);
         let of = |demand: Demand, offered| {
             let bundle = Bundle::of(&demand);
-            Entry { number: 1, demand, bundle, constraint: none, offered, since: at(0), tries: 0, looked_at: at(0), missed: None }.least()
+            Entry {
+                number: 1,
+                demand,
+                bundle,
+                constraint: none,
+                offered,
+                since: at(0),
+                tries: 0,
+                looked_at: at(0),
+                missed: None,
+            }
+            .least()
         };
         assert_eq!(of(Demand { minimum: 4, ..plain.clone() }, 0), 4);
         assert_eq!(of(Demand { minimum: 4, ..plain.clone() }, 8), 2, "the last ones are not held up by it");

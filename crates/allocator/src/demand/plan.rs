@@ -43,7 +43,8 @@ fn order(spots: &mut Vec<Spot>, placement: Placement, draws: &mut Draws) {
         Placement::Pack => spots.sort_unstable_by_key(|spot| (spot.spares, spot.free, spot.agent)),
         Placement::Random => {
             spots.sort_unstable_by_key(|spot| spot.agent);
-            let mut drawn: Vec<(bool, u64, Spot)> = spots.iter().map(|spot| (spot.spares, draws.next(), *spot)).collect();
+            let mut drawn: Vec<(bool, u64, Spot)> =
+                spots.iter().map(|spot| (spot.spares, draws.next(), *spot)).collect();
             drawn.sort_by_key(|(spares, draw, _)| (*spares, *draw));
             *spots = drawn.into_iter().map(|(.., spot)| spot).collect();
         }

@@ -190,7 +190,10 @@ mod tests {
         assert!(all.insert(leaf(2), reservation("cpus:4", &[3])));
         assert!(!all.has_room(&spec("cpus:0.001"), &capacity, 100));
         assert!(all.is_consistent());
-        assert_eq!((all.leaf_on(slot(2)), all.leaf_on(slot(3)), all.leaf_on(slot(4))), (Some(leaf(1)), Some(leaf(2)), None));
+        assert_eq!(
+            (all.leaf_on(slot(2)), all.leaf_on(slot(3)), all.leaf_on(slot(4))),
+            (Some(leaf(1)), Some(leaf(2)), None)
+        );
         all.remove(leaf(1));
         assert!(all.has_room(&spec("cpus:6"), &capacity, 100) && all.leaf_on(slot(2)).is_none() && all.is_consistent());
     }

@@ -2,8 +2,8 @@
 
 use holm_model::{Demand, DemandId, FrameworkId, Portions, Resources, Role, Time};
 
-use super::plan::{self, Spot};
 use super::ground::{Leaf, Slot};
+use super::plan::{self, Spot};
 use super::{Entry, Served};
 use crate::constraints::{ConstraintId, PatternError};
 use crate::{Allocator, FrameworkError, Grant};
@@ -154,7 +154,8 @@ impl Allocator {
     pub(crate) fn scout_gangs(&mut self) {
         let mut missed = Vec::new();
         for (leaf, book) in self.demands.iter().filter(|(leaf, _)| self.is_waiting(*leaf)) {
-            let gangs = book.wanting().filter(|entry| entry.demand.gang && !self.demands.has_missed(leaf, entry.number));
+            let gangs =
+                book.wanting().filter(|entry| entry.demand.gang && !self.demands.has_missed(leaf, entry.number));
             let misses = gangs.filter(|entry| self.plan_gang(leaf, entry, 0).is_none());
             missed.extend(misses.map(|entry| (leaf, entry.number)));
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holm_allocator::{Allocator, Ends, FrameworkAbilities, Grant, Options};
-use holm_model::{AgentId, Constraints, Demand, FrameworkId, Portions, Refusal, ResourceName, Resources, RoleOptions, Time};
+use holm_model::{
+    AgentId, Constraints, Demand, FrameworkId, Portions, Refusal, ResourceName, Resources, RoleOptions, Time,
+};
 use proptest::prelude::*;
 
 use crate::tenants::{agent, framework, role, spec, stock};
@@ -109,7 +111,9 @@ impl World {
             self.now = self.now + Duration::from_secs(1);
             let now = self.now;
             for task in self.running.extract_if(.., |task| task.ends <= now).collect::<Vec<_>>() {
-                self.allocator.release(task.framework, &role(ROLE), task.agent, &Portions::unreserved(task.shape.clone())).unwrap();
+                self.allocator
+                    .release(task.framework, &role(ROLE), task.agent, &Portions::unreserved(task.shape.clone()))
+                    .unwrap();
             }
             each(self);
             self.run();
@@ -328,7 +332,12 @@ impl Churn {
             Op::Return(at, launch, seconds) => self.give_back(*at, *launch, *seconds),
             Op::End(at) if !self.world.running.is_empty() => {
                 let task = self.world.running.swap_remove(at % self.world.running.len());
-                let released = self.world.allocator.release(task.framework, &role(ROLE), task.agent, &Portions::unreserved(task.shape.clone()));
+                let released = self.world.allocator.release(
+                    task.framework,
+                    &role(ROLE),
+                    task.agent,
+                    &Portions::unreserved(task.shape.clone()),
+                );
                 released.unwrap();
             }
             Op::End(_) => {}
@@ -428,13 +437,16 @@ impl Churn {
         let mut owners: Vec<FrameworkId> = kept.iter().map(|one| one.framework).collect();
         owners.dedup();
         prop_assert_eq!(owners.len(), kept.len(), "one reservation for each leaf");
-        let agents: Vec<AgentId> =
-            kept.iter().flat_map(|one| one.kept.iter().flat_map(|kept| kept.agents.iter().map(|(id, _)| *id))).collect();
+        let agents: Vec<AgentId> = kept
+            .iter()
+            .flat_map(|one| one.kept.iter().flat_map(|kept| kept.agents.iter().map(|(id, _)| *id)))
+            .collect();
         let distinct: std::collections::BTreeSet<_> = agents.iter().collect();
         prop_assert_eq!(distinct.len(), agents.len(), "an agent is kept for one");
         // A tenth of 32 cpus is less than any agent: beside the one that is always possible, a second one is small.
         let needs = |one: &&holm_allocator::Waiting| one.demand.shape.scalar(&ResourceName::Cpus).0;
-        let smallest: u64 = kept.iter().map(|one| needs(one)).sum::<u64>() - kept.iter().map(|one| needs(one)).max().unwrap_or(0);
+        let smallest: u64 =
+            kept.iter().map(|one| needs(one)).sum::<u64>() - kept.iter().map(|one| needs(one)).max().unwrap_or(0);
         prop_assert!(smallest <= 3_200, "{smallest}");
         Ok(())
     }

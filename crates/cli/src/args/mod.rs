@@ -40,7 +40,8 @@ pub(crate) use group::{GroupArgs, read_group};
 pub(crate) use network::PortArg;
 #[cfg(feature = "full")]
 pub(crate) use reads::{
-    BlobArgs, BlobCommand, CopyArgs, DemandsArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs, PsArgs,
+    BlobArgs, BlobCommand, CopyArgs, DemandsArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs,
+    PsArgs,
 };
 #[cfg(feature = "full")]
 pub(crate) use roles::{Amounts, QuotaArgs, QuotaCommand, RolesArgs, UpdateArgs, WeightArgs, WeightCommand};

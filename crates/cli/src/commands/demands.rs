@@ -134,7 +134,8 @@ impl Row {
     fn place(&self) -> String {
         let Agents { fits_now, busy, too_small, excluded } = &self.agents;
         if let Some(kept) = &self.kept {
-            let by = kept.expected_in_seconds.map(|by| format!(", free in {}", output::span(Duration::from_secs_f64(by))));
+            let by =
+                kept.expected_in_seconds.map(|by| format!(", free in {}", output::span(Duration::from_secs_f64(by))));
             return format!("kept: {}{}", kept.agent_ids.join(","), by.unwrap_or_default());
         }
         if self.gang && self.bundles_ever < u64::from(self.least) {

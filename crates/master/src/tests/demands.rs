@@ -119,11 +119,8 @@ fn what_is_not_valid_is_refused_and_changes_nothing() {
     refused(&mut cluster, Call::SetRoleOptions { options: [(role("b"), RoleOptions::default())].into() }, "role b");
     assert!(cluster.offers(framework).is_empty());
     let bad = RoleOptions { constraints: constraints(&["rack=~("]), ..RoleOptions::default() };
-    let session = cluster.open_framework(
-        FrameworkInfo { role_options: [(role("a"), bad)].into(), ..info(&["a"]) },
-        None,
-        None,
-    );
+    let session =
+        cluster.open_framework(FrameworkInfo { role_options: [(role("a"), bad)].into(), ..info(&["a"]) }, None, None);
     assert!(cluster.errors(session)[0].0.contains("cannot be read"));
 }
 
