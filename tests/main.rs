@@ -15,6 +15,7 @@ mod hostile;
 mod logs;
 mod messages;
 mod offers;
+mod roles;
 mod run;
 mod services;
 mod store;

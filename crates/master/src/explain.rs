@@ -22,7 +22,7 @@ pub const MAX_JUDGED: usize = 10_000;
 
 /// What an operator wants explained.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum About {
     /// A role: every framework in it or below it.
     Role(Role),
     /// A framework, in each of its roles and for each of its demands.
@@ -40,7 +40,7 @@ pub enum Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// About whom.
-    pub subject: Subject,
+    pub subject: About,
     /// Only with regard to this agent.
     pub agent: Option<AgentId>,
     /// What if it needed this at one time on one agent; empty: what it has said.
@@ -111,13 +111,13 @@ impl Master {
         Ok(Answer::Explained(Box::new(explanation)))
     }
 
-    fn leaves(&self, subject: &Subject, scene: &Scene) -> Result<Vec<Leaf<'_>>, OperatorError> {
+    fn leaves(&self, subject: &About, scene: &Scene) -> Result<Vec<Leaf<'_>>, OperatorError> {
         let known = |id: &FrameworkId| {
             let framework = self.frameworks.get(id).filter(|framework| framework.is_live());
             framework.ok_or(OperatorError::UnknownFramework(*id))
         };
         match subject {
-            Subject::Role(role) => {
+            About::Role(role) => {
                 let within = scene.shares.iter().filter(|share| role.covers(&share.role));
                 let members = within.flat_map(|share| share.frameworks.iter().map(|own| (own.framework, &share.role)));
                 let members: Vec<_> = members.filter_map(|(id, role)| Some((known(&id).ok()?, role))).collect();
@@ -126,11 +126,11 @@ impl Master {
                 }
                 Ok(members.into_iter().flat_map(|(framework, role)| leaves_in(framework, role)).collect())
             }
-            Subject::Framework(id) => {
+            About::Framework(id) => {
                 let framework = known(id)?;
                 Ok(framework.info.roles.iter().flat_map(|role| leaves_in(framework, role)).collect())
             }
-            Subject::Demand { framework: id, demand } => {
+            About::Demand { framework: id, demand } => {
                 let framework = known(id)?;
                 let leaves = framework.info.roles.iter().flat_map(|role| leaves_in(framework, role));
                 let named = |leaf: &Leaf<'_>| leaf.demand.is_some_and(|own| own.id == *demand);
@@ -143,9 +143,9 @@ impl Master {
         }
     }
 
-    fn standings_of(&self, subject: &Subject, leaves: &[Leaf<'_>], scene: &Scene) -> Vec<Standing> {
+    fn standings_of(&self, subject: &About, leaves: &[Leaf<'_>], scene: &Scene) -> Vec<Standing> {
         let mut concerned: BTreeSet<Role> = leaves.iter().flat_map(|leaf| leaf.role.lineage()).collect();
-        if let Subject::Role(role) = subject {
+        if let About::Role(role) = subject {
             concerned.extend(role.lineage());
         }
         let all = standings(&scene.shares, &scene.records, &self.allocator.capacity());

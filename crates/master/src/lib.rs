@@ -54,7 +54,7 @@ pub use delta::{AgentPhase, AgentView, Delta, FrameworkPhase, FrameworkView, Lau
 pub use demands::{MAX_LISTED_DEMANDS, Wanted};
 pub use effect::{Answer, CloseCause, Effect, OperatorError};
 pub use event::{Event, Fresh, OperatorCall, PersistOutcome, RequestId, SessionId, WriteId};
-pub use explain::{Explanation, MAX_EXPLAINED, MAX_JUDGED, Question, Subject, Waiting};
+pub use explain::{About, Explanation, MAX_EXPLAINED, MAX_JUDGED, Question, Waiting};
 /// Shares as the allocator reports them, and its options: shells see the allocator through the master only.
 pub use holm_allocator::{
     Bound, Cause, ClassReasons, Dominant, Exclusion, Explained, Fit, FrameworkShare, FrameworkStanding, Gap, KeptFor,

@@ -1,8 +1,6 @@
 //! Explanations in the words of the operator service.
 
-use holm_master::{
-    Answer, Cause, ClassReasons, Exclusion, Explained, Explanation, Question, Standing, Subject, Waiting,
-};
+use holm_master::{About, Answer, Cause, ClassReasons, Exclusion, Explained, Explanation, Question, Standing, Waiting};
 use holm_model::DemandId;
 use holm_proto::{resources, v1};
 use tonic::Status;
@@ -16,13 +14,11 @@ pub(crate) fn read_question(request: v1::ExplainRequest) -> Result<Question, Sta
     use v1::explain_request::Subject as Wire;
     let required = |field: &str| Status::invalid_argument(format!("{field} is missing"));
     let subject = match request.subject.ok_or_else(|| required("subject"))? {
-        Wire::Role(role) => Subject::Role(parse("role", &role)?.ok_or_else(|| required("role"))?),
-        Wire::FrameworkId(id) => {
-            Subject::Framework(parse("framework_id", &id)?.ok_or_else(|| required("framework_id"))?)
-        }
+        Wire::Role(role) => About::Role(parse("role", &role)?.ok_or_else(|| required("role"))?),
+        Wire::FrameworkId(id) => About::Framework(parse("framework_id", &id)?.ok_or_else(|| required("framework_id"))?),
         Wire::Demand(v1::DemandName { framework_id, demand_id }) => {
             let demand: Option<DemandId> = parse("demand.demand_id", &demand_id)?;
-            Subject::Demand {
+            About::Demand {
                 framework: parse("demand.framework_id", &framework_id)?
                     .ok_or_else(|| required("demand.framework_id"))?,
                 demand: demand.ok_or_else(|| required("demand.demand_id"))?,

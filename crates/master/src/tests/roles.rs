@@ -186,3 +186,70 @@ fn what_operators_set_outweighs_the_options() {
     let told = told(&next);
     assert_eq!((told["a"].weight.get(), told["b"].weight.get()), (5000, 4000));
 }
+
+fn explain(cluster: &mut Cluster, subject: About, need: &str) -> Result<Explanation, OperatorError> {
+    let question = Question { subject, agent: None, need: resources(need) };
+    let principal = Principal::Operator("root".into());
+    cluster.send(Event::Operator { request: RequestId(1), principal, call: OperatorCall::Explain(question) });
+    match cluster.replies.pop().expect("an answer")? {
+        Answer::Explained(explanation) => Ok(*explanation),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_limit_holds_for_all_below_it_and_is_named_as_the_cause() {
+    let mut cluster = Cluster::new();
+    set(&mut cluster, vec![update("eng", None, None, Some("cpus:3"))]).unwrap();
+    cluster.agent("cpus:8;mem:8GiB");
+    let framework = cluster.framework("eng/a");
+    let offers = cluster.offers(framework);
+    assert_eq!(offers[0].resources, resources("cpus:3;mem:8GiB"), "the offer is cut to the limit");
+    cluster.accept(framework, &offers, vec![single("x", "cpus:3;mem:1GiB")], Refusal::NONE);
+    cluster.settle();
+    let explanation = explain(&mut cluster, About::Framework(framework.id), "cpus:1").unwrap();
+    let cause = explanation.waiting[0].explained.everywhere.clone().expect("a cause");
+    assert_eq!(cause.to_string(), "role eng is at its limit: cpus: 3 of 3 in use or on offer");
+    let roles: Vec<&str> = explanation.roles.iter().map(|standing| standing.role.as_str()).collect();
+    assert_eq!(roles, ["eng", "eng/a"]);
+}
+
+#[test]
+fn a_question_about_a_role_is_about_everybody_below_it_up_to_a_number() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus:8;mem:8GiB");
+    for number in 0..MAX_EXPLAINED + 3 {
+        cluster.framework(&format!("eng/r{number}"));
+    }
+    let explanation = explain(&mut cluster, About::Role(role("eng")), "cpus:64").unwrap();
+    assert_eq!((explanation.waiting.len(), explanation.more, explanation.agents), (MAX_EXPLAINED, 3, 1));
+    let reason = &explanation.waiting[0].explained.classes[0].reasons[0];
+    assert_eq!(reason.cause.to_string(), "too small even when empty: cpus: 64 asked, 8 there, 56 short");
+    let stranger = explain(&mut cluster, About::Role(role("ops")), "");
+    assert_eq!(stranger, Err(OperatorError::UnknownRole(role("ops"))));
+    let demand: DemandId = "big".parse().unwrap();
+    let id = explanation.waiting[0].framework;
+    let unknown = explain(&mut cluster, About::Demand { framework: id, demand: demand.clone() }, "");
+    assert_eq!(unknown, Err(OperatorError::UnknownDemand { framework: id, demand }));
+}
+
+#[test]
+fn a_demand_is_explained_by_its_own_shape_and_conditions() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus:8;mem:8GiB");
+    let framework = cluster.framework("eng");
+    let demand: DemandId = "big".parse().unwrap();
+    let shape = Demand { minimum: 2, ..Demand::new(demand.clone(), resources("cpus:3"), 4) };
+    let constraint = "gpu".parse().unwrap();
+    let picky: DemandId = "picky".parse().unwrap();
+    let where_gpu = Demand {
+        constraints: Constraints::new([constraint]).unwrap(),
+        ..Demand::new(picky.clone(), resources("cpus:1"), 1)
+    };
+    cluster.call(framework, Call::Demand { role: role("eng"), demands: vec![shape, where_gpu] });
+    let big = explain(&mut cluster, About::Demand { framework: framework.id, demand }, "").unwrap();
+    assert_eq!(big.waiting[0].least, resources("cpus:6"), "two bundles at a time");
+    let picky = explain(&mut cluster, About::Demand { framework: framework.id, demand: picky }, "").unwrap();
+    let reason = &picky.waiting[0].explained.classes[0].reasons[0];
+    assert_eq!(reason.cause.to_string(), "constraint gpu does not hold");
+}
