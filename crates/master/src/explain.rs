@@ -207,14 +207,17 @@ impl Master {
         let offers = offers.filter_map(|id| self.offers.out.get(id));
         let unmet = first_unmet(constraints.iter().copied(), &attributes, &agent.info.hostname).cloned();
         let total = agent.info.resources.clone();
-        let free = self.allocator.free(agent.id).unwrap_or_default().total();
+        let portions = self.allocator.free(agent.id).unwrap_or_default();
+        let (free, usable) = (portions.total(), portions.usable_by(&leaf.role).total());
+        // What is free and not usable is set aside for others.
+        let open = free.minus(&usable).and_then(|others| total.minus(&others)).unwrap_or_else(|_| total.clone());
         AgentFacts {
             agent: agent.id,
             away: away(agent),
             unmet,
-            open: total.clone(),
+            open,
             total,
-            usable: free.clone(),
+            usable,
             free,
             offers: offers.map(|offer| (offer.framework, offer.role.clone(), offer.resources.clone())).collect(),
             filtered: self.allocator.refuses(leaf.framework.id, &leaf.role, agent.id),
