@@ -205,6 +205,9 @@ impl Master {
         let attributes = agent.info.attributes.clone();
         let offers = self.offers.by_agent.get(&agent.id).into_iter().flatten();
         let offers = offers.filter_map(|id| self.offers.out.get(id));
+        // Every agent has a host name of its own; it makes no class.
+        let class = attributes.iter().filter(|(name, _)| &***name != "hostname");
+        let class = class.map(|(name, value)| (name.clone(), value.clone())).collect();
         let unmet = first_unmet(constraints.iter().copied(), &attributes, &agent.info.hostname).cloned();
         let total = agent.info.resources.clone();
         let portions = self.allocator.free(agent.id).unwrap_or_default();
@@ -221,7 +224,7 @@ impl Master {
             free,
             offers: offers.map(|offer| (offer.framework, offer.role.clone(), offer.resources.clone())).collect(),
             filtered: self.allocator.refuses(leaf.framework.id, &leaf.role, agent.id),
-            attributes,
+            attributes: class,
         }
     }
 }

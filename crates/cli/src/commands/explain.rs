@@ -120,9 +120,14 @@ impl Waiting {
             let _ = writeln!(text, "  everywhere: {}", cause.text);
         }
         for class in &self.classes {
-            let attributes: Vec<_> = class.attributes.iter().map(|(name, value)| format!("{name}:{value}")).collect();
-            let with = if attributes.is_empty() { "without attributes".to_owned() } else { attributes.join(";") };
-            let _ = writeln!(text, "  {}, {with}", counted(class.agents));
+            // What all classes have in common tells nothing apart.
+            let tells = |(name, value): &(&String, &String)| {
+                self.classes.iter().any(|other| other.attributes.get(*name) != Some(*value))
+            };
+            let told = class.attributes.iter().filter(tells).map(|(name, value)| format!("{name}:{value}"));
+            let told: Vec<_> = told.collect();
+            let with = if told.is_empty() { String::new() } else { format!(", {}", told.join(";")) };
+            let _ = writeln!(text, "  {}{with}", counted(class.agents));
             for Reason { cause, agents, example_agent_id } in &class.reasons {
                 let closest = if *agents > 1 { format!(" (closest: {example_agent_id})") } else { String::new() };
                 let _ = writeln!(text, "    {agents}: {}{closest}", cause.text);
@@ -212,12 +217,17 @@ mod tests {
             example_agent_id: example.to_owned(),
         };
         let class = v1::WaitClass {
-            attributes: [("rack".to_owned(), "a".to_owned())].into(),
+            attributes: [("rack".to_owned(), "a".to_owned()), ("arch".to_owned(), "x".to_owned())].into(),
             agents: 3,
             reasons: vec![
                 reason("in_use", "in use: cpus: 4 asked, 3 there, 1 short", 2, "agent-1-3"),
                 reason("filter", "the framework declined", 1, "agent-1-1"),
             ],
+        };
+        let other = v1::WaitClass {
+            attributes: [("arch".to_owned(), "x".to_owned())].into(),
+            agents: 1,
+            reasons: vec![reason("nothing", "nothing excludes it", 1, "agent-1-9")],
         };
         let waiting = v1::Waiting {
             framework_id: "framework-1-2".to_owned(),
@@ -227,7 +237,7 @@ mod tests {
             least: Some((&"cpus:4".parse::<holm_model::Resources>().unwrap()).into()),
             judged: 3,
             everywhere: cause("quota", "role eng is at its limit: cpus: 8 of 8 in use or on offer"),
-            classes: vec![class],
+            classes: vec![class, other],
             dominant_share_ppm: 250_000,
             deserved_share_ppm: 500_000,
             ..v1::Waiting::default()
@@ -244,6 +254,8 @@ framework-1-2 (nightly) in role eng, demand big: share 25.0%, deserves 50.0%, ho
   3 agents, rack:a
     2: in use: cpus: 4 asked, 3 there, 1 short (closest: agent-1-3)
     1: the framework declined
+  1 agent
+    1: nothing excludes it
 ";
         assert_eq!(explanation.text(), expected);
         let json = serde_json::to_value(&explanation).unwrap();
