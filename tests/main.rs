@@ -21,3 +21,4 @@ mod services;
 mod store;
 mod survive;
 mod up;
+mod volumes;

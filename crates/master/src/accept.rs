@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use holm_allocator::Served;
 use holm_model::{
-    Action, AgentId, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, OfferId, Portions, Principal, Reason, Refusal,
-    Resources, Role, Source, TaskState, TaskStatus, ToAgent, Update, Usages,
+    Action, AgentId, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, OfferId, Origin, Portions, PortionsError, Principal,
+    Reason, Refusal, Role, Source, TaskState, TaskStatus, ToAgent, Update, Usages, VolumeId,
 };
 
 use crate::authorize::{Object, authorize};
@@ -17,18 +17,25 @@ use crate::options::{MAX_CALL_LAUNCHES, MAX_CALL_OFFERS};
 use crate::{Master, SessionId};
 
 /// The agent of statuses about launches that no offer places anywhere.
-const NO_AGENT: AgentId = AgentId::new(Epoch(0), 0);
+pub(crate) const NO_AGENT: AgentId = AgentId::new(Epoch(0), 0);
 
 /// The offers of an ACCEPT taken together, and what is left of them.
+#[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) framework: FrameworkId,
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
-    pub(crate) left: Resources,
+    pub(crate) left: Portions,
     /// What of demands the offers served.
     pub(crate) served: Vec<Served>,
     /// Whether it is lent.
     pub(crate) revocable: bool,
+}
+
+/// What a launch holds, and what it leaves.
+pub(crate) struct Chosen {
+    pub(crate) held: Portions,
+    pub(crate) left: Portions,
 }
 
 impl Master {
@@ -44,17 +51,23 @@ impl Master {
             return self.hold(gang, ids, launches, refusal, false);
         }
         let Some(mut pool) = self.take_offers(ids) else { return };
+        let refused = self.launch_all(&mut pool, launches);
+        self.give_back(pool, refusal, refused);
+    }
+
+    /// Launches what can be launched on what is left of offers; tells what was refused.
+    pub(crate) fn launch_all(&mut self, pool: &mut Pool, launches: Vec<Launch>) -> Vec<Update> {
         let mut refused = Vec::new();
         for launch in launches {
-            match self.admit_launch(&pool, &launch, &[]) {
-                Ok(left) => {
+            match self.admit_launch(pool, &launch, &[]) {
+                Ok(Chosen { held, left }) => {
                     pool.left = left;
-                    self.launch(&pool, launch);
+                    self.launch(pool, launch, held);
                 }
                 Err(status) => refused.push(whole(&launch, status)),
             }
         }
-        self.give_back(pool, refusal, refused);
+        refused
     }
 
     /// What launches left of the offers goes back, and the framework is told of those that were refused.
@@ -63,8 +76,7 @@ impl Master {
         let Pool { framework, role, agent, left, revocable, .. } = pool;
         if !left.is_empty() {
             let now = self.now;
-            let declined =
-                self.market(revocable).decline(framework, &role, agent, &Portions::unreserved(left), refusal, now);
+            let declined = self.market(revocable).decline(framework, &role, agent, &left, refusal, now);
             self.check(declined);
             self.touched(agent);
         }
@@ -125,11 +137,10 @@ impl Master {
         let mut pool: Option<Pool> = None;
         for id in ids {
             let Some(offer) = self.take_offer(*id) else { continue };
-            let (left, mut served) =
-                pool.take().map_or((Resources::EMPTY, Vec::new()), |pool| (pool.left, pool.served));
+            let (left, mut served) = pool.take().map_or((Portions::EMPTY, Vec::new()), |pool| (pool.left, pool.served));
             served.extend(offer.served);
             // Parts of one agent cannot overlap: a failure would be a fault of the books.
-            let sum = left.plus(&offer.resources);
+            let sum = left.plus(&offer.portions);
             let left = self.check(sum)?;
             let Outstanding { framework, role, agent, revocable, .. } = offer;
             pool = Some(Pool { framework, role, agent, left, served, revocable });
@@ -139,12 +150,7 @@ impl Master {
 
     /// Decides on one launch: what is left after it, or the status that refuses it. `before` are launches of its group
     /// that are to be there already.
-    pub(crate) fn admit_launch(
-        &self,
-        pool: &Pool,
-        launch: &Launch,
-        before: &[Launch],
-    ) -> Result<Resources, TaskStatus> {
+    pub(crate) fn admit_launch(&self, pool: &Pool, launch: &Launch, before: &[Launch]) -> Result<Chosen, TaskStatus> {
         let error = |reason, message: String| TaskStatus::because(TaskState::Error, reason, message);
         let principal = Principal::Framework(pool.framework);
         authorize(&principal, Action::Launch, Object::Role(&pool.role))
@@ -163,7 +169,7 @@ impl Master {
             return Err(error(Reason::InvalidTask, message.to_owned()));
         }
         self.check_limits(pool.framework, launch, before).map_err(|message| error(Reason::InvalidTask, message))?;
-        let left = pool.left.minus(&launch.resources()).map_err(|short| {
+        let chosen = choose(pool, launch).map_err(|short| {
             let message = format!("launch {} does not fit what is left of the offers: {short}", launch.id);
             error(Reason::InvalidTask, message)
         })?;
@@ -172,7 +178,7 @@ impl Master {
             return Err(TaskStatus::because(TaskState::Dropped, Reason::AgentDisconnected, message));
         }
         self.check_executor(pool, launch, before)?;
-        Ok(left)
+        Ok(chosen)
     }
 
     fn check_limits(&self, framework: FrameworkId, launch: &Launch, before: &[Launch]) -> Result<(), String> {
@@ -190,17 +196,18 @@ impl Master {
         Ok(())
     }
 
-    pub(crate) fn launch(&mut self, pool: &Pool, launch: Launch) {
-        self.book_launch(pool, &launch);
+    pub(crate) fn launch(&mut self, pool: &Pool, launch: Launch, held: Portions) {
+        let origins = tied(held);
+        self.book_launch(pool, &launch, origins.clone());
         let Some((session, sequence)) = self.next_on_stream(pool.agent) else { return };
         let (framework, role) = (pool.framework, pool.role.clone());
-        self.out.tell_agent(session, ToAgent::Launch { sequence, framework, role, origins: Portions::EMPTY, launch });
+        self.out.tell_agent(session, ToAgent::Launch { sequence, framework, role, origins, launch });
     }
 
-    pub(crate) fn book_launch(&mut self, pool: &Pool, launch: &Launch) {
+    pub(crate) fn book_launch(&mut self, pool: &Pool, launch: &Launch, origins: Portions) {
         let place = Place { framework: pool.framework, batch: launch.id.clone(), agent: pool.agent };
         let until = expected_end(launch, self.now);
-        let mut record = Record::accepted(pool.role.clone(), Portions::EMPTY, launch);
+        let mut record = Record::accepted(pool.role.clone(), origins, launch);
         record.until = until;
         self.add_launch(&place, record, true);
     }
@@ -219,6 +226,19 @@ impl Master {
             self.out.tell_framework(session, event);
         }
     }
+}
+
+/// Where what a launch asks for comes from: its volumes, then what is reserved for the lowest role first.
+fn choose(pool: &Pool, launch: &Launch) -> Result<Chosen, PortionsError> {
+    let volumes: Vec<VolumeId> = launch.spec.volumes.iter().map(|mount| mount.id.clone()).collect();
+    let held = pool.left.choose(&pool.role, &launch.resources(), &volumes)?;
+    let left = pool.left.minus(&held)?;
+    Ok(Chosen { held, left })
+}
+
+/// What is told and remembered of origins: nothing where all of it is unreserved.
+pub(crate) fn tied(held: Portions) -> Portions {
+    if held.iter().all(|(origin, _)| *origin == Origin::Unreserved) { Portions::EMPTY } else { held }
 }
 
 /// The roles that were named and are not among those subscribed to.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holm_allocator::AgentStock;
-use holm_model::{Action, AgentCondition, AgentId, Portions, Principal, Registration, Resources, SecretHash, ToAgent};
+use holm_model::{Action, AgentCondition, AgentId, AgentInfo, Principal, Registration, Resources, SecretHash, ToAgent};
 
 use crate::agents::{Admission, Agent, AgentState, Report, Stream, validate_info};
 use crate::authorize::{Object, authorize};
@@ -56,6 +56,7 @@ impl Master {
         authorize(principal, Action::RegisterAgent, object)
             .map_err(|denied| Unwelcome::new(CloseCause::Denied, denied))?;
         validate_info(&registration.info).map_err(|invalid| Unwelcome::new(CloseCause::Invalid, invalid))?;
+        registration.info.configured().map_err(|excess| Unwelcome::new(CloseCause::Invalid, excess))?;
         let own = self.cluster.cluster;
         if let Some(other) = registration.cluster.filter(|cluster| *cluster != own) {
             let message = format!("the agent belongs to cluster {other}; this is cluster {own}");
@@ -155,6 +156,24 @@ impl Master {
         }
     }
 
+    /// What an agent has and says of itself.
+    fn stock_of(&self, id: AgentId, info: &AgentInfo) -> AgentStock {
+        AgentStock {
+            portions: self.operations.stock(id, info),
+            attributes: info.attributes.clone(),
+            hostname: info.hostname.clone(),
+        }
+    }
+
+    /// Tells the allocator again what an agent has.
+    pub(crate) fn restock(&mut self, id: AgentId) {
+        let Some(info) = self.agents.get(&id).filter(|agent| agent.allocated).map(|agent| agent.info.clone()) else {
+            return;
+        };
+        let updated = self.allocator.update_agent(id, &self.stock_of(id, &info));
+        self.check(updated);
+    }
+
     fn begin_stream(&mut self, id: AgentId, admission: Admission) {
         let Admission { session, registration, secret } = admission;
         let stream = Stream { session, heard: self.now, sent: 0 };
@@ -166,8 +185,7 @@ impl Master {
         agent.condition = AgentCondition::default();
         agent.revocable = Resources::EMPTY;
         self.check(entered);
-        let portions = Portions::unreserved(info.resources.clone());
-        let stock = AgentStock { portions, attributes: info.attributes.clone(), hostname: info.hostname.clone() };
+        let stock = self.stock_of(id, &info);
         let put = if known { self.allocator.update_agent(id, &stock) } else { self.allocator.add_agent(id, &stock) };
         self.check(put);
         self.lender_added(id, known, &stock);
@@ -190,5 +208,6 @@ impl Master {
         let (cluster, epoch) = (self.cluster.cluster, self.cluster.epoch);
         let silence = self.options.agent_silence;
         self.out.tell_agent(session, ToAgent::Registered { agent: id, secret, cluster, epoch, silence });
+        self.tell_volumes(id);
     }
 }

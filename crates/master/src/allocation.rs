@@ -85,19 +85,18 @@ impl Master {
         let mut gangs: BTreeMap<u64, GangId> = BTreeMap::new();
         let sizes = gang_sizes(&grants);
         for Grant { framework, role, agent, portions, served, gang } in grants {
-            let resources = portions.total();
             let held = self.frameworks.get(&framework).map_or(0, |framework| framework.offers.len());
             // A gang finds room for all of its offers or for none: what was made of it counts already.
             let named = gang.and_then(|number| gangs.get(&number).copied());
             let more = gang.map_or(1, |number| sizes.get(&number).copied().unwrap_or(1));
             if named.is_none() && held + more > self.options.max_framework_offers {
                 let made = self.now;
-                let withheld = Outstanding { framework, role, agent, resources, revocable, made, served, gang: None };
+                let withheld = Outstanding { framework, role, agent, portions, revocable, made, served, gang: None };
                 self.decline_offer(&withheld, Refusal::new(WITHHELD));
                 continue;
             }
             let gang = gang.map(|number| *gangs.entry(number).or_insert_with(|| self.open_gang(framework)));
-            let new = NewOffer { framework, role, agent, resources, revocable, served, gang };
+            let new = NewOffer { framework, role, agent, portions, revocable, served, gang };
             made.entry(framework).or_default().extend(self.make_offer(new));
         }
         for (framework, offers) in made {

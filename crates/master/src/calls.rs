@@ -63,9 +63,8 @@ impl Master {
         }
         match call {
             Call::Accept { offers, launches, refusal } => self.accept(id, &offers, launches, refusal),
-            Call::Operate { offers, .. } => {
-                self.decline(id, &offers, holm_model::Refusal::NONE);
-                self.complain(id, "operations are not carried out by this version of the master");
+            Call::Operate { offers, operations, launches, refusal } => {
+                self.operate(id, &offers, operations, (launches, refusal));
             }
             Call::LaunchGroup { offers, launches, refusal } => self.launch_group(id, &offers, launches, refusal),
             Call::Decline { offers, refusal } if offers.len() <= MAX_CALL_OFFERS => self.decline(id, &offers, refusal),

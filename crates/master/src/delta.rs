@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holm_allocator::RoleShare;
 use holm_model::{
     AgentCondition, AgentId, AgentInfo, BatchId, BatchReport, FrameworkId, FrameworkInfo, Incarnation, Offer, OfferId,
-    Resources, RoleRecord, TaskStatus, Usages,
+    Portions, Resources, RoleRecord, TaskStatus, Usages, Volume,
 };
 
 use crate::preemption::PreemptionView;
@@ -92,6 +92,10 @@ pub struct AgentView {
     pub incarnation: Option<Incarnation>,
     /// What is neither offered nor in use; none while the agent does not take part in allocation.
     pub free: Option<Resources>,
+    /// Everything it has, by origin.
+    pub stock: Portions,
+    /// The volumes on it.
+    pub volumes: Vec<Volume>,
     /// How many launches the master knows there.
     pub launches: usize,
     /// How it said it is.

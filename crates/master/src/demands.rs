@@ -71,7 +71,7 @@ impl Master {
 
     /// What was launched on a pool counts off the demands that its offers served; the rest is wanted again.
     pub(crate) fn settle_demands(&mut self, pool: &Pool) {
-        let mut left = pool.left.clone();
+        let mut left = pool.left.total();
         for served in &pool.served {
             let unused = served.bundle.fits(&left, served.bundles);
             if let Some(rest) = served.bundle.part_of(&left, unused).and_then(|part| left.minus(&part).ok()) {
@@ -181,10 +181,11 @@ impl Ends for KnownEnds<'_> {
     fn free_by(&self, agent: AgentId, wanted: &Resources) -> Option<Time> {
         let launches = self.launches.on_agent(agent);
         let launches = launches.iter().filter_map(|place| self.launches.get(place));
-        let ends =
-            launches.filter(|record| record.charged > 0).map(|record| (record.until, record.held_by(record.charged)));
+        let ends = launches
+            .filter(|record| record.charged > 0)
+            .map(|record| (record.until, record.held_by(record.charged).total()));
         let offers = self.offers.by_agent.get(&agent).into_iter().flatten().filter_map(|id| self.offers.out.get(id));
-        let offers = offers.map(|offer| (Some(offer.made + self.offer_timeout), offer.resources.clone()));
+        let offers = offers.map(|offer| (Some(offer.made + self.offer_timeout), offer.portions.total()));
         let mut ends: Vec<(Time, Resources)> =
             ends.chain(offers).filter_map(|(until, resources)| Some((until?, resources))).collect();
         ends.sort_by_key(|(until, _)| *until);

@@ -178,6 +178,20 @@ pub enum OperatorError {
         /// How many may.
         limit: usize,
     },
+    /// The agent does not take part: what is free there is not known.
+    #[error("agent {0} has not registered with this master, or was given up: what is free there is not known")]
+    AgentAway(AgentId),
+    /// Too much is to be done to the agent already.
+    #[error("{waiting} operations wait for the agent; the limit is {limit}")]
+    TooManyOperations {
+        /// How many wait.
+        waiting: usize,
+        /// How many may.
+        limit: usize,
+    },
+    /// The operation was refused: the rule, and the numbers.
+    #[error("{0}")]
+    Operation(Arc<str>),
     /// The principal may not do this.
     #[error("not permitted")]
     Denied(#[from] Denied),

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use holm_model::{Call, FrameworkId, Principal, Registration, Secret, SecretHash, Subscribe, TaskId, ToMaster};
+use holm_model::{
+    AgentId, Call, FrameworkId, Operation, Principal, Registration, Secret, SecretHash, Subscribe, TaskId, ToMaster,
+};
 
 /// One connection of an agent or a framework. The shell mints a fresh number for every connection and never reuses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +68,13 @@ pub enum OperatorCall {
     Explain(crate::Question),
     /// Set weights and quotas. Answered once that is durable.
     UpdateRoles(crate::RolesUpdate),
+    /// Reserve, unreserve, make or end a volume. Answered once that is durable.
+    Operate {
+        /// Where.
+        agent: AgentId,
+        /// What.
+        operation: Operation,
+    },
     /// End a framework: kill its tasks and refuse its id from now on. Answered once that is durable.
     Teardown {
         /// Which.

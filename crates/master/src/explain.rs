@@ -222,7 +222,7 @@ impl Master {
             total,
             usable,
             free,
-            offers: offers.map(|offer| (offer.framework, offer.role.clone(), offer.resources.clone())).collect(),
+            offers: offers.map(|offer| (offer.framework, offer.role.clone(), offer.portions.total())).collect(),
             filtered: self.allocator.refuses(leaf.framework.id, &leaf.role, agent.id),
             attributes: class,
         }

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holm_model::{
-    BatchId, FrameworkId, GangId, Launch, OfferId, Reason, Refusal, TaskId, TaskState, TaskStatus, Update,
+    BatchId, FrameworkId, GangId, Launch, OfferId, Portions, Reason, Refusal, TaskId, TaskState, TaskStatus, Update,
 };
 
 use crate::Master;
-use crate::accept::{Pool, whole};
+use crate::accept::{Pool, tied, whole};
 use crate::launches::Place;
 
 /// An ACCEPT that waits for the others of its gang.
@@ -132,10 +132,10 @@ impl Master {
             pools.push(pool);
         }
         match self.admit_gang(&mut pools, &held) {
-            Ok(()) => {
+            Ok(origins) => {
                 self.watch_gang(gang, framework, &pools, &held);
-                for (pool, one) in pools.into_iter().zip(held) {
-                    self.send_held(&pool, one.launches, one.group);
+                for ((pool, one), origins) in pools.into_iter().zip(held).zip(origins) {
+                    self.send_held(&pool, (one.launches, origins), one.group);
                     self.give_back(pool, one.refusal, Vec::new());
                 }
             }
@@ -148,15 +148,16 @@ impl Master {
         }
     }
 
-    fn send_held(&mut self, pool: &Pool, launches: Vec<Launch>, group: bool) {
+    fn send_held(&mut self, pool: &Pool, (launches, origins): (Vec<Launch>, Vec<Portions>), group: bool) {
         if group {
-            return self.send_group(pool, launches);
+            return self.send_group(pool, launches, origins);
         }
-        launches.into_iter().for_each(|launch| self.launch(pool, launch));
+        launches.into_iter().zip(origins).for_each(|(launch, held)| self.launch(pool, launch, held));
     }
 
-    /// Takes what all launches hold off the pools, or gives the one that cannot be and leaves the pools whole.
-    fn admit_gang(&self, pools: &mut [Pool], held: &[Held]) -> Result<(), (BatchId, TaskStatus)> {
+    /// Takes what all launches hold off the pools and tells it by origin, or gives the one that cannot be and leaves the pools
+    /// whole.
+    fn admit_gang(&self, pools: &mut [Pool], held: &[Held]) -> Result<Vec<Vec<Portions>>, (BatchId, TaskStatus)> {
         let whole: Vec<_> = pools.iter().map(|pool| pool.left.clone()).collect();
         let admitted = self.admit_held(pools, held);
         if admitted.is_err() {
@@ -167,12 +168,14 @@ impl Master {
         admitted
     }
 
-    fn admit_held(&self, pools: &mut [Pool], held: &[Held]) -> Result<(), (BatchId, TaskStatus)> {
+    fn admit_held(&self, pools: &mut [Pool], held: &[Held]) -> Result<Vec<Vec<Portions>>, (BatchId, TaskStatus)> {
         let mut names = BTreeSet::new();
+        let mut all = Vec::with_capacity(held.len());
         for (pool, one) in pools.iter_mut().zip(held) {
+            let mut origins = Vec::new();
             if one.group {
-                self.admit_members(pool, &one.launches)
-                    .map_err(|(at, status)| (one.launches[at].id.clone(), status))?;
+                let members = self.admit_members(pool, &one.launches);
+                origins = members.map_err(|(at, status)| (one.launches[at].id.clone(), status))?;
             }
             for (at, launch) in one.launches.iter().enumerate() {
                 if !names.insert(&launch.id) {
@@ -182,11 +185,14 @@ impl Master {
                 }
                 if !one.group {
                     let admitted = self.admit_launch(pool, launch, &one.launches[..at]);
-                    pool.left = admitted.map_err(|status| (launch.id.clone(), status))?;
+                    let chosen = admitted.map_err(|status| (launch.id.clone(), status))?;
+                    pool.left = chosen.left;
+                    origins.push(tied(chosen.held));
                 }
             }
+            all.push(origins);
         }
-        Ok(())
+        Ok(all)
     }
 
     fn watch_gang(&mut self, gang: GangId, framework: FrameworkId, pools: &[Pool], held: &[Held]) {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use holm_model::{
-    AgentInfo, FrameworkId, Launch, MAX_GROUP_LAUNCHES, OfferId, Reason, Refusal, TaskKind, TaskState, TaskStatus,
-    ToAgent, Update,
+    AgentInfo, FrameworkId, Launch, MAX_GROUP_LAUNCHES, OfferId, Portions, Reason, Refusal, TaskKind, TaskState,
+    TaskStatus, ToAgent, Update,
 };
 
 use crate::Master;
-use crate::accept::{Pool, whole};
+use crate::accept::{Chosen, Pool, tied, whole};
 use crate::launches::Place;
 
 impl Master {
@@ -32,8 +32,8 @@ impl Master {
         }
         let Some(mut pool) = self.take_offers(ids) else { return };
         let refused = match self.admit_group(&mut pool, &launches) {
-            Ok(()) => {
-                self.send_group(&pool, launches);
+            Ok(origins) => {
+                self.send_group(&pool, launches, origins);
                 Vec::new()
             }
             Err(refused) => refused,
@@ -42,7 +42,7 @@ impl Master {
     }
 
     /// Takes what the launches hold off the pool, or nothing and the statuses that refuse them.
-    fn admit_group(&self, pool: &mut Pool, launches: &[Launch]) -> Result<(), Vec<Update>> {
+    fn admit_group(&self, pool: &mut Pool, launches: &[Launch]) -> Result<Vec<Portions>, Vec<Update>> {
         let all = pool.left.clone();
         self.admit_members(pool, launches).map_err(|(at, status)| {
             pool.left = all;
@@ -52,24 +52,33 @@ impl Master {
 
     /// Takes what the launches of a group hold off the pool one by one, as far as the first that cannot be: gives its place
     /// and the status that refuses it.
-    pub(crate) fn admit_members(&self, pool: &mut Pool, launches: &[Launch]) -> Result<(), (usize, TaskStatus)> {
+    pub(crate) fn admit_members(
+        &self,
+        pool: &mut Pool,
+        launches: &[Launch],
+    ) -> Result<Vec<Portions>, (usize, TaskStatus)> {
+        let mut origins = Vec::with_capacity(launches.len());
         for (at, launch) in launches.iter().enumerate() {
             let admitted = self
                 .check_able(pool, AgentInfo::TASK_GROUPS, "groups of launches")
                 .and_then(|()| self.admit_launch(pool, launch, &launches[..at]));
-            pool.left = admitted.map_err(|status| (at, status))?;
+            let Chosen { held, left } = admitted.map_err(|status| (at, status))?;
+            pool.left = left;
+            origins.push(tied(held));
         }
-        Ok(())
+        Ok(origins)
     }
 
-    pub(crate) fn send_group(&mut self, pool: &Pool, launches: Vec<Launch>) {
+    pub(crate) fn send_group(&mut self, pool: &Pool, launches: Vec<Launch>, origins: Vec<Portions>) {
         if launches.is_empty() {
             return;
         }
-        launches.iter().for_each(|launch| self.book_launch(pool, launch));
+        for (launch, held) in launches.iter().zip(&origins) {
+            self.book_launch(pool, launch, held.clone());
+        }
         let Some((session, sequence)) = self.next_on_stream(pool.agent) else { return };
         let (framework, role) = (pool.framework, pool.role.clone());
-        self.out.tell_agent(session, ToAgent::LaunchGroup { sequence, framework, role, origins: Vec::new(), launches });
+        self.out.tell_agent(session, ToAgent::LaunchGroup { sequence, framework, role, origins, launches });
     }
 
     /// Whether the pool's agent can do what a launch needs; agents of an older version cannot do everything.

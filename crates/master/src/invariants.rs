@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use holm_model::{AgentId, FrameworkId, OfferId, Resources, Role};
+use holm_model::{AgentId, FrameworkId, OfferId, Portions, Role};
 
 use crate::Master;
 use crate::agents::AgentState;
@@ -63,16 +63,18 @@ fn the_allocator_conserves_resources(master: &Master) -> Vec<String> {
 }
 
 fn what_is_out_is_charged(master: &Master) -> Vec<String> {
-    let mut out: BTreeMap<(FrameworkId, Role, AgentId, bool), Resources> = BTreeMap::new();
+    let mut out: BTreeMap<(FrameworkId, Role, AgentId, bool), Portions> = BTreeMap::new();
     let mut wrong = Vec::new();
     let offers = master.offers.out.values();
-    let offers = offers.map(|o| ((o.framework, o.role.clone(), o.agent, o.revocable), o.resources.clone()));
+    let offers = offers.map(|o| ((o.framework, o.role.clone(), o.agent, o.revocable), o.portions.clone()));
     let launches = master.launches.iter().filter(|(_, record)| record.charged > 0);
     let launches = launches.map(|(place, record)| {
         let holder = (place.framework, record.role.clone(), place.agent, record.revocable);
         (holder, record.held_by(record.charged))
     });
-    for (holder, resources) in offers.chain(launches) {
+    let converting = master.operations.charged();
+    let converting = converting.map(|(framework, role, agent, held)| ((framework, role, agent, false), held));
+    for (holder, resources) in offers.chain(launches).chain(converting) {
         let (framework, agent) = (holder.0, holder.2);
         let sum = out.entry(holder).or_default();
         match sum.plus(&resources) {
@@ -82,8 +84,8 @@ fn what_is_out_is_charged(master: &Master) -> Vec<String> {
     }
     for ((framework, role, agent, revocable), sum) in &out {
         let market = if *revocable { &master.lending } else { &master.allocator };
-        let held = market.held(*framework, role, *agent).unwrap_or_default().total();
-        let kept = market.kept(*framework, role, *agent).total();
+        let held = market.held(*framework, role, *agent).unwrap_or_default();
+        let kept = market.kept(*framework, role, *agent);
         if sum.plus(&kept).as_ref() != Ok(&held) {
             wrong.push(format!("{framework} in {role} on {agent}: out {sum}, charged {held}"));
         }
@@ -177,5 +179,11 @@ fn waiting_means_writing(master: &Master) -> Vec<String> {
         FrameworkState::Completing(_) => Some(Then::CompleteFramework(framework.id)),
         _ => None,
     });
-    agents.chain(frameworks).filter(|then| !master.writes.waits(*then)).map(|then| format!("{then:?}")).collect()
+    let operations = master.operations.writing().map(Then::Operations);
+    agents
+        .chain(frameworks)
+        .chain(operations)
+        .filter(|then| !master.writes.waits(*then))
+        .map(|then| format!("{then:?}"))
+        .collect()
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use holm_model::{
-    AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Portions, Resources, Role,
-    StatusRun, TaskRange, TaskState, TaskStatus, Time, Usage, Usages,
+    AgentId, BatchId, BatchReport, Digest, Epoch, FrameworkId, Launch, MAX_BATCH_TASKS, Origin, Portions, Resources,
+    Role, StatusRun, TaskRange, TaskState, TaskStatus, Time, Usage, Usages,
 };
 
 use crate::options::MAX_STATUS_MESSAGE_BYTES;
@@ -89,6 +89,8 @@ pub(crate) enum ReportError {
     Slots { id: BatchId, count: u32, slots: u32 },
     #[error("launch {id} of {count} tasks is reported with {statuses} statuses")]
     Statuses { id: BatchId, count: u32, statuses: u64 },
+    #[error("launch {id} is reported to hold what it cannot, by origin")]
+    Origins { id: BatchId },
     #[error("launch {id} is reported with other tasks, slots or resources than it was accepted with")]
     Changed { id: BatchId },
 }
@@ -100,7 +102,13 @@ pub(crate) fn validate_report(report: &BatchReport) -> Result<(), ReportError> {
     if count == 0 || count > MAX_BATCH_TASKS || !indices_fit {
         return Err(ReportError::Count { id, count });
     }
-    if slots == 0 || slots > count || report.shape.times(slots).is_none() {
+    let held = report.shape.times(slots);
+    let tied = report.origins.filtered(|origin| !matches!(origin, Origin::Volume(..))).total();
+    let usable = report.origins.iter().all(|(origin, _)| origin.is_usable_by(&report.role));
+    if !report.origins.is_empty() && (held.as_ref() != Some(&tied) || !usable) {
+        return Err(ReportError::Origins { id });
+    }
+    if slots == 0 || slots > count || held.is_none() {
         return Err(ReportError::Slots { id, count, slots });
     }
     let statuses: u64 = report.runs.iter().map(|run| u64::from(run.count)).sum();
@@ -184,9 +192,21 @@ impl Record {
         self.tasks.get(position as usize).map(|task| task.status.state)
     }
 
-    /// What `slots` slots hold. Ports and set items are held by one slot only.
-    pub(crate) fn held_by(&self, slots: u32) -> Resources {
-        if slots == 0 { Resources::EMPTY } else { self.shape.times(slots).unwrap_or_else(|| self.shape.clone()) }
+    /// What `slots` slots hold. Ports and set items are held by one slot only, and so are volumes. Slots that are given back
+    /// give back first what everybody may use.
+    pub(crate) fn held_by(&self, slots: u32) -> Portions {
+        let shape = |slots| self.shape.times(slots).unwrap_or_else(|| self.shape.clone());
+        match slots {
+            0 => Portions::EMPTY,
+            // Neither has what is lent an origin in its own market.
+            _ if self.origins.is_empty() => Portions::unreserved(shape(slots)),
+            _ if slots >= self.slots => self.origins.clone(),
+            _ => {
+                // Checked when the launch was added: its origins are what its slots hold.
+                let gone = self.origins.choose_returned(&shape(self.slots - slots)).unwrap_or_default();
+                self.origins.minus(&gone).unwrap_or_default()
+            }
+        }
     }
 
     /// How many slots it needs: resources shrink slot by slot as the tail empties.

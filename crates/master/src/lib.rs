@@ -35,6 +35,7 @@ mod liveness;
 mod logs;
 mod master;
 mod offers;
+mod operations;
 mod operator;
 mod options;
 mod outbox;

@@ -100,6 +100,7 @@ impl Master {
         };
         if allocated {
             self.agent_deallocated(id);
+            self.operations.lose(id);
         }
         self.touched(id);
         let lost = self.lose_tasks(id);

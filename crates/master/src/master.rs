@@ -13,6 +13,7 @@ use crate::inverse::InverseOffers;
 use crate::launches::Launches;
 use crate::logs::Logs;
 use crate::offers::Offers;
+use crate::operations::Operations;
 use crate::outbox::Outbox;
 use crate::preemption::Preemption;
 use crate::roles::Roles;
@@ -45,6 +46,7 @@ pub struct Master {
     pub(crate) completed: VecDeque<FrameworkId>,
     pub(crate) launches: Launches,
     pub(crate) offers: Offers,
+    pub(crate) operations: Operations,
     pub(crate) inverse: InverseOffers,
     pub(crate) preemption: Preemption,
     pub(crate) gangs: Gangs,
@@ -82,6 +84,7 @@ impl Master {
             completed: VecDeque::new(),
             launches: Launches::default(),
             offers: Offers::default(),
+            operations: Operations::recover(registry.reservations),
             inverse: InverseOffers::default(),
             preemption: Preemption::default(),
             gangs: Gangs::default(),
@@ -243,6 +246,8 @@ impl Master {
             info: agent.info.clone(),
             incarnation: agent.incarnation,
             free: self.allocator.free(id).map(|free| free.total()),
+            stock: self.operations.stock(id, &agent.info),
+            volumes: self.operations.volumes(id),
             launches: self.launches.count_on_agent(id),
             condition: agent.condition.clone(),
             revocable: agent.revocable.clone(),

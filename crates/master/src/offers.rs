@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use holm_allocator::Served;
-use holm_model::{
-    AgentId, FrameworkId, GangId, Offer, OfferId, Portions, Refusal, Resources, Role, SchedulerEvent, Time,
-};
+use holm_model::{AgentId, FrameworkId, GangId, Offer, OfferId, Portions, Refusal, Role, SchedulerEvent, Time};
 
 use crate::frameworks::Framework;
 use crate::options::MESSAGE_TARGET_BYTES;
@@ -27,7 +25,7 @@ pub(crate) struct Outstanding {
     pub(crate) framework: FrameworkId,
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
-    pub(crate) resources: Resources,
+    pub(crate) portions: Portions,
     /// Whether it is lent.
     pub(crate) revocable: bool,
     pub(crate) made: Time,
@@ -37,13 +35,6 @@ pub(crate) struct Outstanding {
     pub(crate) gang: Option<GangId>,
 }
 
-impl Outstanding {
-    /// What it holds, as the allocator books it.
-    pub(crate) fn portions(&self) -> Portions {
-        Portions::unreserved(self.resources.clone())
-    }
-}
-
 /// All offers that are out.
 #[derive(Debug, Default)]
 pub(crate) struct Offers {
@@ -51,6 +42,14 @@ pub(crate) struct Offers {
     pub(crate) minted: u64,
     pub(crate) out: BTreeMap<OfferId, Outstanding>,
     pub(crate) by_agent: BTreeMap<AgentId, BTreeSet<OfferId>>,
+}
+
+impl Offers {
+    /// The offers of an agent.
+    pub(crate) fn on_agent(&self, agent: AgentId) -> impl Iterator<Item = (OfferId, &Outstanding)> {
+        let ids = self.by_agent.get(&agent).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.out.get(id)?)))
+    }
 }
 
 /// Why an offer cannot be used.
@@ -79,7 +78,7 @@ pub(crate) struct NewOffer {
     pub(crate) framework: FrameworkId,
     pub(crate) role: Role,
     pub(crate) agent: AgentId,
-    pub(crate) resources: Resources,
+    pub(crate) portions: Portions,
     pub(crate) served: Option<Served>,
     pub(crate) gang: Option<GangId>,
     /// Whether it is lent.
@@ -98,8 +97,8 @@ impl Master {
             role: new.role.clone(),
             agent: new.agent,
             hostname: agent.info.hostname.clone(),
-            resources: new.resources.clone(),
-            portions: portions_of(new.resources.clone(), new.revocable),
+            resources: new.portions.total(),
+            portions: if new.revocable { portions_of(new.portions.total(), true) } else { new.portions.clone() },
             attributes: agent.info.attributes.clone(),
             demand: new.served.as_ref().map(|served| served.demand.clone()),
             gang: new.gang,
@@ -107,12 +106,12 @@ impl Master {
         let to = self.frameworks.get_mut(&new.framework)?;
         to.offers.insert(id);
         to.hungry = false;
-        let NewOffer { framework, role, agent, resources, revocable, served, gang } = new;
+        let NewOffer { framework, role, agent, portions, revocable, served, gang } = new;
         if let Some(gang) = gang {
             self.join_gang(gang, id);
         }
         let made = self.now;
-        let outstanding = Outstanding { framework, role, agent, resources, revocable, made, served, gang };
+        let outstanding = Outstanding { framework, role, agent, portions, revocable, made, served, gang };
         self.offers.out.insert(id, outstanding);
         self.offers.by_agent.entry(agent).or_default().insert(id);
         self.timers.set(Timer::Offer(id), self.now + self.options.offer_timeout);
@@ -128,7 +127,8 @@ impl Master {
         let Some(session) = self.frameworks.get(&framework).and_then(|framework| framework.connected()) else { return };
         let cost = |offer: &Offer| {
             let attributes: usize = offer.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-            256 + attributes + 32 * offer.resources.iter().count()
+            let tied: usize = offer.portions.iter().map(|(_, resources)| 256 + 32 * resources.iter().count()).sum();
+            256 + attributes + 32 * offer.resources.iter().count() + tied
         };
         for page in pages(offers, cost) {
             self.out.tell_framework(session, SchedulerEvent::Offers(page));
@@ -160,17 +160,17 @@ impl Master {
     /// Gives what an offer held back, without a filter.
     pub(crate) fn release_offer(&mut self, offer: &Outstanding) {
         self.settle_unused(offer);
-        let Outstanding { framework, role, agent, revocable, .. } = offer;
-        let released = self.market(*revocable).release(*framework, role, *agent, &offer.portions());
+        let Outstanding { framework, role, agent, portions, revocable, .. } = offer;
+        let released = self.market(*revocable).release(*framework, role, *agent, portions);
         self.check(released);
     }
 
     /// Gives what an offer held back; the framework does not want to see it for a while.
     pub(crate) fn decline_offer(&mut self, offer: &Outstanding, refusal: Refusal) {
         self.settle_unused(offer);
-        let Outstanding { framework, role, agent, revocable, .. } = offer;
+        let Outstanding { framework, role, agent, portions, revocable, .. } = offer;
         let now = self.now;
-        let declined = self.market(*revocable).decline(*framework, role, *agent, &offer.portions(), refusal, now);
+        let declined = self.market(*revocable).decline(*framework, role, *agent, portions, refusal, now);
         self.check(declined);
     }
 

@@ -22,6 +22,9 @@ impl Master {
                 self.update_roles(request, principal, update);
                 None
             }
+            OperatorCall::Operate { agent, operation } => {
+                self.operate_for_operator(request, principal, agent, operation).err().map(Err)
+            }
             OperatorCall::Teardown { framework } => self.teardown(request, principal, framework).err().map(Err),
         };
         if let Some(result) = answer {

@@ -249,7 +249,7 @@ impl Master {
             if left == 0 {
                 return;
             }
-            let amount = offer.resources.scalar(&gap.resource).0;
+            let amount = offer.portions.total().scalar(&gap.resource).0;
             if amount > 0 && concerned(&offer.role) {
                 taken.insert(*id);
                 left = left.saturating_sub(amount);

@@ -4,8 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use holm_model::{
-    AgentId, BatchReport, FrameworkId, Incarnation, Portions, SchedulerEvent, Source, TaskState, TaskStatus, Update,
-    Usages,
+    AgentId, BatchReport, FrameworkId, Incarnation, SchedulerEvent, Source, TaskState, TaskStatus, Update, Usages,
 };
 
 use crate::launches::{Applied, Place, Record};
@@ -89,7 +88,9 @@ impl Master {
         let allocated = self.agents.get(&place.agent).is_some_and(|agent| agent.allocated);
         let Some(record) = self.launches.get_mut(place) else { return true };
         let (charged, needed) = (record.charged, if allocated { record.slots_needed() } else { 0 });
-        let difference = Portions::unreserved(record.held_by(charged.abs_diff(needed)));
+        let (more, less) = (record.held_by(charged.max(needed)), record.held_by(charged.min(needed)));
+        // Fewer slots hold a part of what more of them hold.
+        let difference = more.minus(&less).unwrap_or(more);
         let (role, revocable) = (record.role.clone(), record.revocable);
         record.charged = needed;
         if charged == needed {
@@ -125,7 +126,7 @@ impl Master {
             framework.live_tasks = framework.live_tasks.saturating_sub(u64::from(record.live));
         }
         if record.charged > 0 {
-            let held = Portions::unreserved(record.held_by(record.charged));
+            let held = record.held_by(record.charged);
             let market = self.market(record.revocable);
             let released = market.release(place.framework, &record.role, place.agent, &held);
             self.check(released);

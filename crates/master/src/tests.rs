@@ -7,6 +7,7 @@ mod frameworks;
 mod gangs;
 mod harness;
 mod offers;
+mod operations;
 mod preemption;
 mod properties;
 mod reconcile;

@@ -20,6 +20,8 @@ pub(crate) enum Then {
     AdmitFramework(FrameworkId),
     /// A framework's end.
     CompleteFramework(FrameworkId),
+    /// What is done to an agent's reservations and volumes.
+    Operations(AgentId),
     /// New weights and quotas; one such write at a time.
     UpdateRoles,
 }
@@ -75,6 +77,7 @@ impl Master {
             Then::GiveUpAgent(agent) => self.agent_given_up(agent),
             Then::AdmitFramework(framework) => self.framework_recorded(framework),
             Then::CompleteFramework(framework) => self.framework_completed(framework),
+            Then::Operations(agent) => self.operations_recorded(agent),
             Then::UpdateRoles => self.roles_recorded(),
         }
     }

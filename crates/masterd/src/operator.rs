@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holm_master::{Answer, OperatorCall, OperatorError};
-use holm_model::{Action, AgentId, FrameworkId, Principal, TaskId};
+use holm_model::{Action, AgentId, FrameworkId, Operation, Principal, TaskId};
 use holm_proto::v1::{self, frame::Body, open, operator_server};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -75,6 +75,8 @@ fn refusal(error: OperatorError) -> Status {
         | OperatorError::UnknownAgent(_)
         | OperatorError::UnknownRole(_)
         | OperatorError::UnknownDemand { .. } => Status::not_found(error.to_string()),
+        OperatorError::AgentAway(_) | OperatorError::Operation(_) => Status::failed_precondition(error.to_string()),
+        OperatorError::TooManyOperations { .. } => Status::resource_exhausted(error.to_string()),
         OperatorError::Phase { .. } => Status::failed_precondition(error.to_string()),
         OperatorError::TooManyKills { .. }
         | OperatorError::TooManyRoles { .. }
@@ -200,6 +202,17 @@ impl operator_server::Operator for Service {
         self.call(principal, OperatorCall::Kill { framework: found.framework, task, grace }).await?;
         let Found { framework, agent, .. } = found;
         Ok(Response::new(v1::KillTaskReply { framework_id: framework.to_string(), agent_id: agent.to_string() }))
+    }
+
+    async fn operate(&self, request: Request<v1::OperateRequest>) -> Result<Response<v1::OperateReply>, Status> {
+        let principal = self.shared.admit(&request, Action::Reserve)?;
+        let v1::OperateRequest { agent_id, operation } = request.into_inner();
+        let agent: AgentId =
+            parse("agent_id", &agent_id)?.ok_or_else(|| Status::invalid_argument("agent_id is missing"))?;
+        let operation = operation.ok_or_else(|| Status::invalid_argument("operation is missing"))?;
+        let operation = Operation::try_from(operation)?;
+        self.call(principal, OperatorCall::Operate { agent, operation }).await?;
+        Ok(Response::new(v1::OperateReply {}))
     }
 
     async fn teardown_framework(

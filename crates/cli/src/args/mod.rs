@@ -17,6 +17,8 @@ mod preemption;
 #[cfg(feature = "full")]
 mod reads;
 #[cfg(feature = "full")]
+mod reserve;
+#[cfg(feature = "full")]
 mod roles;
 #[cfg(feature = "full")]
 mod run;
@@ -43,6 +45,8 @@ pub(crate) use reads::{
     BlobArgs, BlobCommand, CopyArgs, DemandsArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs,
     PsArgs,
 };
+#[cfg(feature = "full")]
+pub(crate) use reserve::{ChangeArgs, ReserveArgs, UnreserveArgs, VolumeArgs, VolumeCommand};
 #[cfg(feature = "full")]
 pub(crate) use roles::{Amounts, QuotaArgs, QuotaCommand, RolesArgs, UpdateArgs, WeightArgs, WeightCommand};
 #[cfg(feature = "full")]
@@ -197,6 +201,15 @@ pub(crate) enum Command {
     /// Set and show the weights of roles
     #[cfg(feature = "full")]
     Weight(WeightArgs),
+    /// Set resources of an agent aside for a role
+    #[cfg(feature = "full")]
+    Reserve(ReserveArgs),
+    /// End a reservation, in whole or in part
+    #[cfg(feature = "full")]
+    Unreserve(UnreserveArgs),
+    /// Make, remove and list volumes: disk that outlives tasks
+    #[cfg(feature = "full")]
+    Volume(VolumeArgs),
     /// List offers that are out
     #[cfg(feature = "full")]
     Offers(OffersArgs),

@@ -185,6 +185,9 @@ struct AgentRow {
     total: Shown,
     offered: Shown,
     allocated: Shown,
+    /// Everything by origin, in the text form.
+    #[serde(rename = "portions")]
+    reserved: String,
     revocable: Shown,
     lent: Shown,
     attributes: std::collections::BTreeMap<String, String>,
@@ -195,6 +198,17 @@ struct AgentRow {
     reserve_bytes: u64,
     overhead_bytes: u64,
     held_back: Option<String>,
+}
+
+/// Where an agent stands, in capitals.
+pub(super) fn agent_state(state: v1::AgentState) -> &'static str {
+    match state {
+        v1::AgentState::Active => "ACTIVE",
+        v1::AgentState::Recovering => "RECOVERING",
+        v1::AgentState::Disconnected => "DISCONNECTED",
+        v1::AgentState::Unreachable => "UNREACHABLE",
+        v1::AgentState::Unspecified => "UNKNOWN",
+    }
 }
 
 /// One layer of an agent's confinement.
@@ -224,13 +238,7 @@ fn confinement(layers: &[LayerRow]) -> String {
 
 impl From<v1::AgentSummary> for AgentRow {
     fn from(agent: v1::AgentSummary) -> AgentRow {
-        let state = match agent.state() {
-            v1::AgentState::Active => "ACTIVE",
-            v1::AgentState::Recovering => "RECOVERING",
-            v1::AgentState::Disconnected => "DISCONNECTED",
-            v1::AgentState::Unreachable => "UNREACHABLE",
-            v1::AgentState::Unspecified => "UNKNOWN",
-        };
+        let state = agent_state(agent.state());
         let v1::AgentCondition { reserve_bytes, overhead_bytes, held_back } = agent.condition.unwrap_or_default();
         AgentRow {
             agent_id: agent.id,
@@ -239,6 +247,7 @@ impl From<v1::AgentSummary> for AgentRow {
             total: agent.total.into(),
             offered: agent.offered.into(),
             allocated: agent.allocated.into(),
+            reserved: agent.portions_text,
             revocable: agent.revocable.into(),
             lent: agent.lent.into(),
             attributes: agent.attributes,

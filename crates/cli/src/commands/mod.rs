@@ -29,6 +29,8 @@ mod preemptions;
 #[cfg(feature = "full")]
 mod ps;
 #[cfg(feature = "full")]
+mod reserve;
+#[cfg(feature = "full")]
 mod roles;
 #[cfg(feature = "full")]
 pub(crate) mod run;
@@ -88,6 +90,12 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Exi
         Command::Quota(args) => done(roles::quota(global, args).await),
         #[cfg(feature = "full")]
         Command::Weight(args) => done(roles::weight(global, args).await),
+        #[cfg(feature = "full")]
+        Command::Reserve(args) => done(reserve::reserve(global, args.change).await),
+        #[cfg(feature = "full")]
+        Command::Unreserve(args) => done(reserve::unreserve(global, args.change).await),
+        #[cfg(feature = "full")]
+        Command::Volume(args) => done(reserve::volume(global, args.command).await),
         #[cfg(feature = "full")]
         Command::Offers(args) => done(lists::offers(global, args).await),
         #[cfg(feature = "full")]

@@ -88,7 +88,8 @@ impl Master {
         let records = places
             .filter_map(|place| self.launches.get(&place))
             .filter(|record| record.role == *role && !record.revocable);
-        records.fold(Resources::EMPTY, |held, record| held.plus(&record.held_by(record.charged)).unwrap_or(held))
+        records
+            .fold(Resources::EMPTY, |held, record| held.plus(&record.held_by(record.charged).total()).unwrap_or(held))
     }
 
     /// Tells the read model how far an inverse offer has come.

@@ -132,7 +132,7 @@ impl Scene {
             // What is on offer is as good as free: offers end by themselves.
             let offers = master.offers.by_agent.get(&id).into_iter().flatten();
             for offer in offers.filter_map(|offer| master.offers.out.get(offer)).filter(|offer| !offer.revocable) {
-                add(&mut free, &self.amounts(&offer.resources));
+                add(&mut free, &self.amounts(&offer.portions.total()));
             }
             self.agents.push(id);
             self.view.agents.push(free);
@@ -195,7 +195,7 @@ impl Scene {
         // What was lent is nobody's share, and agents take it back by themselves.
         for (place, record) in master.launches.iter().filter(|(_, record)| record.charged > 0 && !record.revocable) {
             let leaf = self.leaf(master, place.framework, &record.role);
-            let held = self.amounts(&record.held_by(record.charged));
+            let held = self.amounts(&record.held_by(record.charged).total());
             let mut node = Some(leaf);
             while let Some(at) = node {
                 add(&mut self.view.nodes[at].held, &held);
@@ -211,7 +211,7 @@ impl Scene {
 
     /// The slots of a launch, the first to be given up first.
     fn add_units(&mut self, master: &Master, (node, agent): (usize, usize), place: &Place, record: &Record) {
-        let amounts = self.amounts(&record.held_by(1));
+        let amounts = self.amounts(&record.held_by(1).total());
         let owner = self.owner(place.framework);
         let waiting = record.live.saturating_sub(record.charged);
         let fresh = record.count().saturating_sub(unstarted_end(record)).min(record.live);

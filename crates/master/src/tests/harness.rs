@@ -96,6 +96,8 @@ pub(crate) fn demand(name: &str, demands: impl IntoIterator<Item = Demand>) -> C
 }
 
 pub(crate) fn registration(shape: &str) -> Registration {
+    let configured = Portions::parse_configured(shape).unwrap();
+    let able = [AgentInfo::TASK_GROUPS, AgentInfo::EXECUTORS, AgentInfo::PREEMPTION, AgentInfo::VOLUMES];
     Registration {
         id: None,
         cluster: None,
@@ -104,9 +106,9 @@ pub(crate) fn registration(shape: &str) -> Registration {
         boot: BootId("boot".into()),
         info: AgentInfo {
             hostname: "host".into(),
-            resources: resources(shape),
-            capabilities: [AgentInfo::TASK_GROUPS.into(), AgentInfo::EXECUTORS.into(), AgentInfo::PREEMPTION.into()]
-                .into(),
+            resources: configured.total(),
+            reserved: configured.filtered(|origin| *origin != Origin::Unreserved),
+            capabilities: able.map(Into::into).into(),
             ..AgentInfo::default()
         },
     }

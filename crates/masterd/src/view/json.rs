@@ -54,9 +54,15 @@ pub(crate) fn agent(agent: &v1::AgentSummary) -> Value {
         "isolation": agent.isolation,
         "confinement": agent.confinement.iter().map(layer).collect::<Vec<_>>(),
         "condition": agent.condition.as_ref().map(condition),
+        "portions": agent.portions_text,
+        "volumes": agent.volumes.iter().map(volume).collect::<Vec<_>>(),
         "revocable": text(agent.revocable.as_ref()),
         "lent": text(agent.lent.as_ref()),
     })
+}
+
+fn volume(volume: &v1::Volume) -> Value {
+    json!({ "volume": volume.volume_id, "role": volume.role, "bytes": volume.bytes })
 }
 
 fn layer(layer: &v1::ConfinementLayer) -> Value {

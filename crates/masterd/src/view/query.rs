@@ -254,6 +254,9 @@ fn agent_summary(entry: &AgentEntry, offered: Option<&Resources>) -> v1::AgentSu
         confinement: view.info.confinement.iter().map(v1::ConfinementLayer::from).collect(),
         isolation: view.info.isolation.to_string(),
         condition: Some((&view.condition).into()),
+        portions: holm_proto::portions::to_wire(&view.stock),
+        portions_text: view.stock.to_string(),
+        volumes: view.volumes.iter().map(v1::Volume::from).collect(),
         revocable: view_of(&view.revocable),
         lent: None,
     }

@@ -56,6 +56,7 @@ impl Operator for Cluster {
         list_preemptions(ListPreemptionsRequest) -> ListPreemptionsReply;
         list_demands(ListDemandsRequest) -> ListDemandsReply;
         kill_task(KillTaskRequest) -> KillTaskReply;
+        operate(OperateRequest) -> OperateReply;
         teardown_framework(TeardownFrameworkRequest) -> TeardownFrameworkReply;
         read_logs(ReadLogsRequest) -> Self::ReadLogsStream;
         list_files(ListFilesRequest) -> Self::ListFilesStream;

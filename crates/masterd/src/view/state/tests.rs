@@ -39,6 +39,8 @@ fn agent_view(free: &str) -> AgentView {
         info: Arc::new(info),
         incarnation: Some(Incarnation(1)),
         free: Some(resources(free)),
+        stock: holm_model::Portions::EMPTY,
+        volumes: Vec::new(),
         launches: 0,
         condition: holm_model::AgentCondition::default(),
         revocable: Resources::EMPTY,
