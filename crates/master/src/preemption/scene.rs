@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use holm_allocator::preemption::{Amounts, Demand, Node, Unit, View, admitted};
-use holm_model::{AgentId, Amount, FrameworkId, ResourceName, Resources, Role, Time};
+use holm_model::{AgentId, Amount, FrameworkId, ResourceName, Resources, Role, TaskState, Time};
 
 use super::ScaleDown;
 use crate::Master;
-use crate::inverse::unstarted_end;
 use crate::launches::{Place, Record};
 
 /// Most agents that are looked at at a time; the next look goes on with others.
@@ -214,7 +213,8 @@ impl Scene {
         let amounts = self.amounts(&record.held_by(1).total());
         let owner = self.owner(place.framework);
         let waiting = record.live.saturating_sub(record.charged);
-        let fresh = record.count().saturating_sub(unstarted_end(record)).min(record.live);
+        let staging = record.ranges_where(|status| status.state == TaskState::Staging);
+        let fresh: u32 = staging.iter().map(|range| range.end - range.start).sum();
         let away = master.frameworks.get(&place.framework).is_none_or(|framework| framework.connected().is_none());
         let kept = away && master.options.preemption.scale_down != ScaleDown::All;
         let launch = self.launches.len();

@@ -175,12 +175,14 @@ fn a_batch_of_somebody_above_its_share_loses_its_unstarted_end_only() {
     let newcomer = cluster.framework("a");
     cluster.pass(Duration::from_secs(2));
     assert_eq!(asked(&cluster, hog)[0].reason, InverseReason::ScaleDown);
-    cluster.pass(DEADLINE);
+    cluster.pass(DEADLINE - Duration::from_millis(500));
     assert_eq!((trimmed(&cluster, agent), taken(&cluster, agent)), (vec![("tiles".to_owned(), 2)], vec![]));
     let mut tail = update(2, "tiles", 2, 98, TaskState::Killed);
     tail.status.reason = Some(Reason::Trimmed);
     cluster.updates(agent, hog.id, vec![tail]);
     assert!(cluster.offers(newcomer).is_empty(), "what runs there runs on");
+    cluster.pass(Duration::from_secs(10));
+    assert_eq!(asked(&cluster, hog).len(), 1, "there is nothing more to give");
     cluster.updates(agent, hog.id, vec![update(3, "tiles", 0, 1, TaskState::Finished)]);
     assert_eq!(cluster.offers(newcomer)[0].resources, resources(SHAPE));
 }
