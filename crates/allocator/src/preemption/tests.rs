@@ -1,5 +1,8 @@
 //! The rules one by one, and the fixpoint on random trees.
 
+#![allow(clippy::cast_possible_truncation, reason = "small random numbers")]
+#![allow(clippy::needless_range_loop, reason = "two dimensions of several vectors at a time")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
