@@ -290,11 +290,16 @@ impl Allocator {
         let (slot, leaf, bundle) = self.give_back(framework, role, agent, portions)?;
         let Some(leaf) = leaf else { return Ok(()) };
         let wish = self.wish(framework, role);
+        self.opened(slot);
         if let Some(wanting) = wish.filter(|_| !refusal.duration().is_zero()) {
             let free = self.stock.free(slot);
             self.filters.install(slot, leaf, bundle, now + refusal.duration(), &free, wanting);
+            if self.is_refused_by_all(slot, &free) {
+                self.candidates.unmark(slot);
+                self.everyone[slot as usize] = false;
+                self.filters.take_woken(slot);
+            }
         }
-        self.opened(slot);
         self.prune(leaf);
         Ok(())
     }

@@ -245,13 +245,9 @@ impl Allocator {
         if pass == Pass::Revocable && free.rest.get(&Origin::Revocable).is_none() {
             return None;
         }
-        let is_plain = free.rest.iter().all(|(origin, _)| *origin == Origin::Unreserved);
-        if is_plain && matches!(who, Who::Everyone) && self.filters.has(slot) {
-            // Counting first: an agent that everybody refuses is met often, and the count is kept.
-            let (roles, filters) = (&self.roles, &mut self.filters);
-            if filters.refusing(slot, &free, |leaf| roles.node(leaf).is_wanting()) == roles.node(ROOT).wanting() {
-                return None;
-            }
+        // An agent that everybody refuses is met often, and counting is cheaper than asking.
+        if matches!(who, Who::Everyone) && self.is_refused_by_all(slot, &free) {
+            return None;
         }
         let mut constraints = std::mem::take(&mut self.constraints);
         let mut notes = Notes::default();
@@ -276,6 +272,17 @@ impl Allocator {
         }
         self.withheld |= notes.withheld;
         found.map(|(leaf, part)| (leaf, part.unwrap_or(free)))
+    }
+
+    /// Whether everybody who wants offers refuses all of `free`, which is what is free on an agent. Of reserved and revocable
+    /// resources that is not known.
+    pub(crate) fn is_refused_by_all(&mut self, slot: Slot, free: &Bundle) -> bool {
+        let is_plain = || free.rest.iter().all(|(origin, _)| *origin == Origin::Unreserved);
+        if !self.filters.has(slot) || !is_plain() {
+            return false;
+        }
+        let (roles, filters) = (&self.roles, &mut self.filters);
+        filters.refusing(slot, free, |leaf| roles.node(leaf).is_wanting()) == roles.node(ROOT).wanting()
     }
 
     fn grant(&mut self, slot: Slot, leaf: Node, bundle: &Bundle, pass: Pass) -> Vec<Grant> {

@@ -225,9 +225,12 @@ impl Allocator {
 
     /// Drops a leaf that nobody is subscribed to and that holds nothing.
     pub(crate) fn prune(&mut self, leaf: Node) {
+        if self.roles.node(leaf).agents > 0 {
+            return;
+        }
         let Some((framework, role)) = self.roles.owner(leaf) else { return };
         let subscribed = self.frameworks.get(&framework).is_some_and(|of| of.roles.contains_key(role));
-        if !subscribed && self.roles.node(leaf).agents == 0 {
+        if !subscribed {
             self.filters.clear_leaf(leaf);
             self.keen.remove(&leaf);
             let old = std::mem::take(&mut self.leaves[leaf as usize]);
