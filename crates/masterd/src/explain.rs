@@ -82,7 +82,7 @@ fn class(class: &ClassReasons) -> v1::WaitClass {
 
 fn cause(cause: &Cause) -> v1::WaitCause {
     let (short, bound) = (cause.short(), cause.bound());
-    let resource = short.map(|short| &short.resource).or(bound.map(|bound| &bound.resource));
+    let resource = short.map(|short| &short.resource).or_else(|| bound.map(|bound| &bound.resource));
     v1::WaitCause {
         kind: cause.name().to_owned(),
         text: cause.to_string(),
