@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use holm_model::{
-    AgentId, Conversion, DEFAULT_WEIGHT, FrameworkId, Origin, Portions, Quota, Refusal, Resources, Role, Time,
-};
+use holm_model::{AgentId, DEFAULT_WEIGHT, FrameworkId, Origin, Portions, Quota, Refusal, Resources, Role, Time};
 
 use crate::candidates::{Candidate, Candidates};
 use crate::constraints::ConstraintTable;
 use crate::demand::Demands;
 use crate::demand::reservations::Reservations;
-use crate::error::{AgentError, ChargeError, ConvertError, ReleaseError};
+use crate::error::{AgentError, ChargeError, ReleaseError};
 use crate::filters::Filters;
 use crate::names::{Amounts, NOTHING};
 use crate::options::Options;
@@ -362,66 +360,6 @@ impl Allocator {
         }
     }
 
-    /// Turns resources of an agent into the same amounts of other origins: what `holder` holds, or what is free.
-    ///
-    /// # Errors
-    /// See [`ConvertError`]; nothing has changed then.
-    pub fn convert(
-        &mut self,
-        agent: AgentId,
-        holder: Option<(FrameworkId, &Role)>,
-        conversion: &Conversion,
-    ) -> Result<(), ConvertError> {
-        let slot = self.stock.find(agent).ok_or(ConvertError::UnknownAgent(agent))?;
-        let Conversion { consumed, produced } = conversion;
-        if consumed.total() != produced.total() {
-            return Err(ConvertError::Amounts { consumed: consumed.total(), produced: produced.total() });
-        }
-        self.intern(produced);
-        let leaf = holder.map(|(framework, role)| self.ensure_leaf(framework, role));
-        let had = match leaf {
-            Some(leaf) => self.stock.held(slot, leaf),
-            None => self.stock.free(slot),
-        };
-        let total = self.stock.portions(&self.stock.total(slot));
-        let there = self.stock.portions(&had).minus(consumed);
-        let total = there.and_then(|_| total.minus(consumed)?.plus(produced));
-        let total = match total {
-            Ok(total) => total,
-            Err(source) => {
-                leaf.into_iter().for_each(|leaf| self.prune(leaf));
-                return Err(ConvertError::NotThere { agent, source });
-            }
-        };
-        let (taken, given) = (self.stock.split(consumed), self.stock.split(produced));
-        if let Some(leaf) = leaf {
-            self.move_off(slot, leaf, &taken);
-        }
-        let attributes = self.stock.classes.attributes(self.stock.class(slot)).clone();
-        let hostname = std::sync::Arc::clone(self.stock.hostname(slot));
-        self.restock(slot, &AgentStock { portions: total, attributes, hostname });
-        if let Some(leaf) = leaf {
-            // It was just given back, under another name.
-            let charged = self.charge(slot, leaf, &given, false);
-            debug_assert!(charged.is_ok());
-            self.prune(leaf);
-        }
-        self.opened(slot);
-        Ok(())
-    }
-
-    /// Takes off a leaf what it is known to hold, for a moment.
-    fn move_off(&mut self, slot: Slot, leaf: Node, bundle: &Bundle) {
-        let before = self.stock.idle(slot);
-        if let Ok(last) = self.stock.release(slot, leaf, bundle) {
-            self.roles.node_mut(leaf).agents -= u32::from(last);
-            let all = self.stock.all(bundle);
-            self.roles.release(leaf, &all, self.stock.soft(bundle).as_ref());
-        }
-        let after = self.stock.idle(slot);
-        self.set_idle(&before, &after);
-    }
-
     /// What is free on an agent.
     pub fn free(&self, agent: AgentId) -> Option<Portions> {
         let slot = self.stock.find(agent)?;
@@ -465,7 +403,7 @@ impl Allocator {
     }
 
     /// Reserved resources that nobody uses count as used by the role they are reserved for.
-    fn set_idle(&mut self, before: &[(Role, Amounts)], after: &[(Role, Amounts)]) {
+    pub(crate) fn set_idle(&mut self, before: &[(Role, Amounts)], after: &[(Role, Amounts)]) {
         if before == after {
             return;
         }
@@ -487,7 +425,7 @@ impl Allocator {
     }
 
     /// Replaces an agent's books and what follows from them; tells whether it is another agent in frameworks' eyes.
-    fn restock(&mut self, slot: Slot, stock: &AgentStock) -> bool {
+    pub(crate) fn restock(&mut self, slot: Slot, stock: &AgentStock) -> bool {
         let (total, idle) = (self.stock.all(&self.stock.total(slot)), self.stock.idle(slot));
         let renamed = self.stock.replace(slot, stock);
         let now = self.stock.all(&self.stock.total(slot));
@@ -524,7 +462,7 @@ impl Allocator {
         self.leaves.resize(nodes, LeafOptions::default());
     }
 
-    fn intern(&mut self, portions: &Portions) {
+    pub(crate) fn intern(&mut self, portions: &Portions) {
         if self.stock.intern(portions) {
             self.roles.widen(self.stock.names.len());
         }

@@ -30,6 +30,7 @@ mod allocator;
 mod candidates;
 mod check;
 mod constraints;
+mod convert;
 mod demand;
 mod error;
 mod explain;
