@@ -13,6 +13,7 @@ use crate::error::{AgentError, ChargeError, ReleaseError};
 use crate::filters::Filters;
 use crate::names::{Amounts, NOTHING};
 use crate::options::Options;
+use crate::policy::Inputs;
 use crate::roles::{Bounds, Node, ROOT, Roles};
 use crate::stock::{AgentStock, Bundle, Slot, Stock};
 use crate::subscriptions::{LeafOptions, Subscription};
@@ -54,6 +55,8 @@ pub struct Allocator {
     pub(crate) reservations: Reservations,
     /// When the current run began.
     pub(crate) now: Time,
+    /// What the policy is told.
+    pub(crate) policy: Option<Inputs>,
 }
 
 impl Allocator {
@@ -92,6 +95,7 @@ impl Allocator {
             demands: Demands::default(),
             reservations: Reservations::default(),
             now: Time::ZERO,
+            policy: None,
         }
     }
 

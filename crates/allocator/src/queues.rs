@@ -5,13 +5,16 @@
 
 use std::cmp::Ordering;
 
+use crate::policy::Rank;
+
 const FANOUT: usize = 4;
 const NOWHERE: u32 = u32::MAX;
 
-/// A child's place in its parent's order: the smaller key first, of equal keys who was served less often, and then as the
+/// A child's place in its parent's order: whom the policy ranks before others first, of equal ranks the smaller key, of equal keys who was served less often, and then as the
 /// order of names says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
+    pub(crate) rank: Rank,
     pub(crate) key: u64,
     pub(crate) grants: u64,
     pub(crate) node: u32,
@@ -25,7 +28,7 @@ pub(crate) trait Ties {
 impl Entry {
     /// Who of two siblings is served first.
     pub(crate) fn compare(&self, other: &Entry, ties: &impl Ties) -> Ordering {
-        (self.key, self.grants).cmp(&(other.key, other.grants)).then_with(|| ties.compare(self.node, other.node))
+        (self.rank, self.key, self.grants).cmp(&(other.rank, other.key, other.grants)).then_with(|| ties.compare(self.node, other.node))
     }
 }
 
@@ -227,7 +230,7 @@ mod tests {
             (0..40).for_each(|node| queues.ensure(node));
             for (node, key, grants, stays) in ops {
                 if stays {
-                    queues.put(0, Entry { key, grants, node }, &ByNumber);
+                    queues.put(0, Entry { rank: Rank::NONE, key, grants, node }, &ByNumber);
                     list.insert(node, (key, grants));
                 } else {
                     queues.remove(0, node, &ByNumber);

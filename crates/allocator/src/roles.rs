@@ -19,6 +19,7 @@ use holm_model::{DEFAULT_WEIGHT, FrameworkId, Role};
 
 use crate::lookup::Lookup;
 use crate::names::Amounts;
+use crate::policy::{Rank, Version};
 use crate::queues::{Entry, Queues, Ties};
 
 use order::Path;
@@ -71,6 +72,10 @@ pub(crate) struct Record {
     /// Its place among its parent's children.
     place: usize,
     weight: NonZeroU32,
+    /// What the policy says of it.
+    rank: Rank,
+    /// Names this use of the number: it is not given again.
+    born: u64,
     /// How often it was chosen.
     grants: u64,
     /// How many leaves at or below it want offers.
@@ -103,6 +108,8 @@ impl Record {
             children: Vec::new(),
             place: 0,
             weight,
+            rank: Rank::NONE,
+            born: 0,
             grants: 0,
             wanting: 0,
             open: 0,
@@ -175,6 +182,10 @@ pub(crate) struct Roles {
     saturated: u32,
     /// Every share is to be computed anew before it is used.
     stale: bool,
+    /// Whether any node has a rank: the first in order need not be the one with the smallest share then.
+    ranked: bool,
+    /// How often nodes came or went, and how often anything else changed.
+    pub(crate) version: Version,
     /// How many nodes have a guarantee, and how many a limit.
     pub(crate) guarantees: usize,
     pub(crate) limits: usize,
@@ -216,6 +227,8 @@ impl Roles {
             excluded: 0,
             saturated: 0,
             stale: false,
+            ranked: false,
+            version: Version::default(),
             guarantees: 0,
             limits: 0,
         };
@@ -397,7 +410,9 @@ impl Roles {
     }
 
     fn add(&mut self, kind: Kind, parent: Node, weight: NonZeroU32) -> Node {
-        let record = Record::new(kind, parent, weight);
+        self.version.rows += 1;
+        let rank = if kind == Kind::Own { self.node(parent).rank } else { Rank::NONE };
+        let record = Record { born: self.version.rows, rank, ..Record::new(kind, parent, weight) };
         let node = match self.vacant.pop() {
             Some(node) => {
                 *self.node_mut(node) = record;
@@ -456,6 +471,7 @@ impl Roles {
     /// Removes a leaf that uses and wants nothing, and the nodes above that nothing is left of.
     pub(crate) fn remove(&mut self, leaf: Node) {
         let mut node = leaf;
+        self.version.rows += 1;
         while node != ROOT && self.node(node).children.is_empty() && self.node(node).bounds.is_none() {
             let parent = self.node(node).parent;
             self.detach(node);
@@ -551,6 +567,45 @@ impl Roles {
         }
     }
 
+    /// Sets what the policy says of a node. The frameworks of a role that has sub-roles stand among these with its rank.
+    pub(crate) fn set_rank(&mut self, node: Node, rank: Rank) {
+        let own = self.node(node).children.iter().copied().find(|child| self.node(*child).kind == Kind::Own);
+        for node in [Some(node), own].into_iter().flatten() {
+            if self.node(node).rank == rank {
+                continue;
+            }
+            if !std::mem::replace(&mut self.ranked, true) {
+                self.stale = true;
+            }
+            self.leave(node);
+            self.node_mut(node).rank = rank;
+            self.refresh(node);
+        }
+    }
+
+    /// Forgets what the policy said.
+    pub(crate) fn forget_ranks(&mut self) {
+        if std::mem::take(&mut self.ranked) {
+            self.nodes.iter_mut().for_each(|record| record.rank = Rank::NONE);
+            self.stale = true;
+        }
+    }
+
+    /// What the policy says of a node.
+    pub(crate) fn rank(&self, node: Node) -> Rank {
+        self.node(node).rank
+    }
+
+    /// Names a node for as long as it is there; no other is ever named so.
+    pub(crate) fn born(&self, node: Node) -> u64 {
+        self.node(node).born
+    }
+
+    /// Every node but the root, by number.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Node, &Record)> {
+        (0u32..).zip(&self.nodes).skip(1).filter(|(_, record)| record.kind != Kind::Vacant)
+    }
+
     /// Sets the weight of a node.
     pub(crate) fn set_weight(&mut self, node: Node, weight: NonZeroU32) {
         self.leave(node);
@@ -570,7 +625,7 @@ impl Roles {
     }
 
     fn entry(&self, node: Node, key: u64) -> Entry {
-        Entry { key: key.saturating_add(COARSE / 2) / COARSE, grants: self.node(node).grants, node }
+        Entry { rank: Rank::NONE, key: key.saturating_add(COARSE / 2) / COARSE, grants: self.node(node).grants, node }
     }
 }
 

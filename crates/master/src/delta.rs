@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holm_allocator::RoleShare;
 use holm_model::{
     AgentCondition, AgentId, AgentInfo, BatchId, BatchReport, FrameworkId, FrameworkInfo, Incarnation, Offer, OfferId,
-    Portions, Resources, RoleRecord, TaskStatus, Usages, Volume,
+    PolicyView, Portions, Resources, RoleRecord, TaskStatus, Usages, Volume,
 };
 
 use crate::preemption::PreemptionView;
@@ -186,6 +186,8 @@ pub enum Delta {
     },
     /// The weight and quota of a role are these; default ones are not remembered.
     RoleSet(RoleRecord),
+    /// How the policy stands: when its phase changes, and now and then as its costs do.
+    PolicyChanged(PolicyView),
     /// A preemption has come this far. Replaces what was known of the one with the same id.
     Preemption(PreemptionView),
 }

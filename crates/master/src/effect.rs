@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use holm_allocator::QuotaError;
-use holm_model::{AgentId, DemandId, FrameworkId, MAX_WEIGHT, Role, SchedulerEvent, TaskId, ToAgent, show_weight};
+use holm_model::{AgentId, DemandId, FrameworkId, MAX_WEIGHT, PolicyPatch, Role, SchedulerEvent, TaskId, ToAgent, show_weight};
 
 use crate::authorize::Denied;
 use crate::{Delta, Explanation, RegistryOp, RequestId, RolesPlan, SessionId, WriteId};
@@ -49,6 +49,15 @@ pub enum Effect {
         write: WriteId,
         /// What to write.
         ops: Vec<RegistryOp>,
+    },
+    /// Have the policy rank, and answer with [`crate::Event::Ranked`]. At most one is out at a time, and nothing waits for it.
+    Rank {
+        /// To be repeated in the answer.
+        request: u64,
+        /// Whether this goes to a new instance, which is told everything.
+        fresh: bool,
+        /// What has changed since the last request.
+        changes: Vec<PolicyPatch>,
     },
     /// The state changed: for the read model.
     Changed(Delta),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, Call, FrameworkId, Operation, Principal, Registration, Secret, SecretHash, Subscribe, TaskId, ToMaster,
+    AgentId, Call, FrameworkId, Operation, PolicyCost, PolicyFailure, PolicyPatch, Principal, Registration, Secret, SecretHash, Subscribe, TaskId, ToMaster,
 };
 
 /// One connection of an agent or a framework. The shell mints a fresh number for every connection and never reuses one.
@@ -152,6 +152,15 @@ pub enum Event {
         write: WriteId,
         /// How.
         outcome: PersistOutcome,
+    },
+    /// The policy has been called.
+    Ranked {
+        /// The request of [`crate::Effect::Rank`].
+        request: u64,
+        /// What it answered, whether it makes sense or not, or why there is no answer.
+        answer: Result<Vec<PolicyPatch>, PolicyFailure>,
+        /// What the call took.
+        cost: PolicyCost,
     },
     /// The time that [`crate::Master::next_wake`] named has come.
     Wake,

@@ -10,6 +10,7 @@
 //! - An agent is admitted in `admission` and given up in `liveness`; a framework is admitted in `subscribe` and ended in
 //!   `completion`.
 //! - Weights and quotas are set in `roles`.
+//! - The organisation's policy is asked in `policy`; its ranks are kept by the allocator.
 //! - Limits are in [`Options`] and in the constants beside it; each refusal names the limit.
 //! - What must hold after every event is in [`invariants`].
 
@@ -39,6 +40,7 @@ mod operations;
 mod operator;
 mod options;
 mod outbox;
+mod policy;
 mod preemption;
 mod reconcile;
 mod registry;
@@ -62,6 +64,9 @@ pub use holm_allocator::{
     Options as AllocatorOptions, QuotaError, QuotaPlan, RoleShare, Short, Standing, Waiting as WaitingDemand,
     standings,
 };
+/// Policies, for the shells that run them.
+pub use holm_allocator::policy::{BuiltIn, DescriptionError, Policy, StrictPriority};
+pub use holm_allocator::{Trial, TrialRank};
 pub use master::Master;
 pub use options::{
     MAX_AGENT_LAUNCHES, MAX_AGENT_TASKS, MAX_CALL_LAUNCHES, MAX_CALL_OFFERS, MAX_GRANTS, MAX_STATUS_MESSAGE_BYTES,

@@ -15,6 +15,7 @@ use crate::logs::Logs;
 use crate::offers::Offers;
 use crate::operations::Operations;
 use crate::outbox::Outbox;
+use crate::policy::Seat;
 use crate::preemption::Preemption;
 use crate::roles::Roles;
 use crate::timers::{Timer, Timers};
@@ -56,6 +57,8 @@ pub struct Master {
     pub(crate) writes: Writes,
     pub(crate) timers: Timers,
     pub(crate) out: Outbox,
+    /// The organisation's policy.
+    pub(crate) policy: Option<Seat>,
     pub(crate) next_agent: u64,
     pub(crate) next_framework: u64,
     /// When the allocator last ran.
@@ -94,6 +97,7 @@ impl Master {
             writes: Writes::default(),
             timers: Timers::default(),
             out: Outbox::default(),
+            policy: None,
             next_agent: 0,
             next_framework: 0,
             last_run: None,
@@ -102,6 +106,7 @@ impl Master {
             ignored: 0,
             deposed: false,
         };
+        master.seat_policy();
         master.recover_roles(registry.roles);
         master.recover_agents(registry.agents.into_values());
         master.recover_frameworks(registry.frameworks.into_values());
@@ -179,6 +184,7 @@ impl Master {
             }
             Event::Operator { request, principal, call } => self.operator(request, &principal, call),
             Event::Persisted { write, outcome } => self.on_persisted(write, outcome),
+            Event::Ranked { request, answer, cost } => self.on_ranked(request, answer, cost),
             Event::Wake => {}
         }
     }
@@ -189,6 +195,7 @@ impl Master {
                 // Both are looked at after every event.
                 Timer::Allocate | Timer::Roles => {}
                 Timer::Contention => self.relieve_contention(),
+                Timer::Policy => self.policy_timer(),
                 Timer::Offer(offer) => self.expire_offer(offer),
                 Timer::Inverse(offer) => self.inverse_due(offer),
                 Timer::Preemption => self.preempt(),
@@ -210,6 +217,7 @@ impl Master {
         self.end_broken_gangs();
         self.watch_idle();
         self.allocate_if_due();
+        self.ask_policy_if_due();
         self.tell_roles();
         for id in std::mem::take(&mut self.out.agents) {
             if let Some(view) = self.agent_view(id) {
@@ -236,6 +244,7 @@ impl Master {
         let shares = self.allocator.shares().collect();
         let capacity = self.allocator.capacity();
         self.out.delta(Delta::RolesChanged { shares, capacity });
+        self.tell_policy_view();
     }
 
     fn agent_view(&self, id: AgentId) -> Option<AgentView> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use holm_model::Role;
+use holm_model::{PolicyDescription, Role};
 
 use crate::preemption::PreemptionOptions;
 
@@ -43,6 +43,10 @@ pub struct Options {
     pub allocator: holm_allocator::Options,
     /// Weights of roles in thousandths; a role not listed has 1000.
     pub weights: BTreeMap<Role, NonZeroU32>,
+    /// The organisation's policy as it describes itself; the shell runs it. None: the built-in order.
+    pub policy: Option<PolicyDescription>,
+    /// Least time between an answer of the policy and the next request.
+    pub policy_interval: Duration,
     /// When and how resources are taken back.
     pub preemption: PreemptionOptions,
     /// How long an offer stays out before it is rescinded without a filter.
@@ -89,6 +93,8 @@ impl Default for Options {
         Options {
             allocator: holm_allocator::Options::default(),
             weights: BTreeMap::new(),
+            policy: None,
+            policy_interval: Duration::from_millis(5),
             preemption: PreemptionOptions::default(),
             offer_timeout: Duration::from_secs(30),
             contended_offer: Duration::from_secs(3),

@@ -8,6 +8,7 @@ mod gangs;
 mod harness;
 mod offers;
 mod operations;
+mod policy;
 mod preemption;
 mod properties;
 mod reconcile;

@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Allocate,
     /// The shares of all roles, held back for a while.
     Roles,
+    /// The policy may be asked again, or its answer is overdue.
+    Policy,
     /// It is to be looked who waits for what others hold.
     Preemption,
     /// Somebody may wait for what others were offered.

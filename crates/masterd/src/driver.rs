@@ -13,7 +13,7 @@ use holm_master::{
     Answer, CloseCause, Delta, Effect, Event, Master, OperatorCall, OperatorError, PersistOutcome, RegistryOp,
     RequestId, SessionId, Wanted, WriteId, invariants,
 };
-use holm_model::{AgentId, FrameworkId, Principal, Role, SchedulerEvent, SecretHash, ToAgent};
+use holm_model::{AgentId, FrameworkId, PolicyCost, PolicyFailure, PolicyPatch, PolicyPhase, PolicyView, Principal, Role, SchedulerEvent, SecretHash, ToAgent};
 use holm_proto::{Message as _, pages, v1};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Code, Status};
@@ -22,6 +22,8 @@ use crate::clock;
 use crate::connection::stopped;
 use crate::metrics::{Dropped, Metrics};
 use crate::outbound::{Outbound, Refused};
+#[cfg(feature = "policy")]
+use crate::policy::Desk;
 use crate::registry;
 use crate::sessions::Credit;
 
@@ -55,6 +57,8 @@ pub(crate) enum Input {
     Operator { principal: Principal, call: OperatorCall, reply: oneshot::Sender<Result<Answer, OperatorError>> },
     /// What frameworks want and have not launched.
     Wanted { framework: Option<FrameworkId>, role: Option<Role>, reply: oneshot::Sender<Wanted> },
+    /// The policy has been called.
+    Ranked { request: u64, answer: Result<Vec<PolicyPatch>, PolicyFailure>, cost: PolicyCost },
     /// Whether this is the agent's secret.
     VerifyAgent { agent: AgentId, proof: SecretHash, reply: oneshot::Sender<bool> },
 }
@@ -113,6 +117,10 @@ pub(crate) struct Driver {
     inputs: mpsc::Receiver<Input>,
     view: mpsc::Sender<Vec<Delta>>,
     metrics: Arc<Metrics>,
+    #[cfg(feature = "policy")]
+    policy: Option<Desk>,
+    /// How the policy stood when it was last looked at.
+    policy_view: Option<PolicyView>,
     sessions: BTreeMap<SessionId, PeerQueue>,
     requests: BTreeMap<RequestId, oneshot::Sender<Result<Answer, OperatorError>>>,
     next_request: u64,
@@ -135,18 +143,22 @@ pub(crate) struct Parts {
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) view: mpsc::Sender<Vec<Delta>>,
     pub(crate) metrics: Arc<Metrics>,
+    #[cfg(feature = "policy")]
+    pub(crate) policy: Option<Desk>,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Driver {
-        let Parts { master, store, leadership, inputs, view, metrics } = parts;
         Driver {
-            master,
-            store,
-            leadership,
-            inputs,
-            view,
-            metrics,
+            master: parts.master,
+            store: parts.store,
+            leadership: parts.leadership,
+            inputs: parts.inputs,
+            view: parts.view,
+            metrics: parts.metrics,
+            #[cfg(feature = "policy")]
+            policy: parts.policy,
+            policy_view: None,
             sessions: BTreeMap::new(),
             requests: BTreeMap::new(),
             next_request: 0,
@@ -223,6 +235,10 @@ impl Driver {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.master.wanted(framework, role.as_ref()));
             }
+            Input::Ranked { request, answer, cost } => {
+                self.metrics.policy_called(cost);
+                self.handle(Event::Ranked { request, answer, cost });
+            }
             Input::VerifyAgent { agent, proof, reply } => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.master.verify_agent(agent, proof));
@@ -268,9 +284,40 @@ impl Driver {
                     }
                 }
                 Effect::Persist { write, ops } => self.waiting.push((write, ops)),
-                Effect::Changed(delta) => self.deltas.push(delta),
+                Effect::Rank { request, fresh, changes } => self.ask_policy(request, fresh, changes),
+                Effect::Changed(delta) => {
+                    if let Delta::PolicyChanged(view) = &delta {
+                        self.note_policy(view);
+                    }
+                    self.deltas.push(delta);
+                }
                 Effect::StepDown { reason } => self.deposed = Some(reason),
             }
+        }
+    }
+
+    #[cfg(feature = "policy")]
+    fn ask_policy(&mut self, request: u64, fresh: bool, changes: Vec<PolicyPatch>) {
+        self.after.extend(self.policy.as_ref().and_then(|desk| desk.ask(request, fresh, changes)));
+    }
+
+    /// A master without a policy asks none.
+    #[cfg(not(feature = "policy"))]
+    fn ask_policy(&mut self, _request: u64, _fresh: bool, _changes: Vec<PolicyPatch>) {}
+
+    /// Logs and counts what has become of the policy.
+    fn note_policy(&mut self, view: &PolicyView) {
+        let before = self.policy_view.replace(view.clone());
+        let phase = before.as_ref().map(|view| &view.phase);
+        let name = &view.description.name;
+        self.metrics.policy_in_force.set(i64::from(view.phase == PolicyPhase::InForce));
+        if let PolicyPhase::Fallback { failure, retry_after } = &view.phase
+            && before.as_ref().is_none_or(|before| before.failures != view.failures)
+        {
+            self.metrics.policy_failed(failure.kind());
+            tracing::warn!(policy = name, %failure, ?retry_after, "the policy has failed: the built-in order is in force");
+        } else if view.phase == PolicyPhase::InForce && phase != Some(&PolicyPhase::InForce) {
+            tracing::info!(policy = name, "the policy's order is in force");
         }
     }
 
@@ -410,6 +457,7 @@ fn name_of(event: &Event) -> &'static str {
         Event::FrameworkClosed { .. } => "framework_closed",
         Event::Operator { .. } => "operator",
         Event::Persisted { .. } => "persisted",
+        Event::Ranked { .. } => "ranked",
         Event::Wake => "wake",
     }
 }
@@ -422,7 +470,7 @@ fn session_of(event: &Event) -> Option<SessionId> {
         | Event::FrameworkOpened { session, .. }
         | Event::FromFramework { session, .. }
         | Event::FrameworkClosed { session } => Some(*session),
-        Event::Operator { .. } | Event::Persisted { .. } | Event::Wake => None,
+        Event::Operator { .. } | Event::Persisted { .. } | Event::Ranked { .. } | Event::Wake => None,
     }
 }
 

@@ -6,6 +6,7 @@
 //! - `connection`: the port, which gRPC and HTTP share; `auth`: tokens and secrets.
 //! - `view`: the read model, a fold of what the master says has changed; `operator`, `http` and `metrics` show it.
 //! - `blobs`: the store of modules and input files; `bulk` and `logs`: the relay of logs and sandbox files.
+//! - `policy` (a feature): the organisation's own order, a Wasm component on a thread of its own.
 //! - `registry`: the master's records as keys of `holm-coordination`.
 //!
 //! Nobody waits for a slow peer: an outbound queue that is full ends its session. Every queue has a bound, either a
@@ -25,6 +26,8 @@ mod metrics;
 mod operator;
 mod options;
 mod outbound;
+#[cfg(feature = "policy")]
+pub mod policy;
 mod registry;
 mod roles;
 mod service;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holm_master::{AgentPhase, FrameworkPhase};
-use holm_model::TaskStatus;
+use holm_model::{PolicyCost, TaskStatus};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -60,6 +60,12 @@ pub(crate) struct Metrics {
     offers: Gauge,
     blobs: Gauge,
     blob_bytes: Gauge,
+    policy_calls: Counter,
+    policy_seconds: Histogram,
+    policy_fuel: Counter,
+    policy_failures: Family<KindLabel, Counter>,
+    /// Whether the policy's order is in force.
+    pub(crate) policy_in_force: Gauge,
     unknown_variants: Gauge,
     unknown_values: Gauge,
     pub(crate) handle_seconds: Histogram,
@@ -86,6 +92,11 @@ impl Metrics {
             offers: Gauge::default(),
             blobs: Gauge::default(),
             blob_bytes: Gauge::default(),
+            policy_calls: Counter::default(),
+            policy_seconds: Histogram::new(exponential_buckets(1e-5, 4.0, 10)),
+            policy_fuel: Counter::default(),
+            policy_failures: Family::default(),
+            policy_in_force: Gauge::default(),
             unknown_variants: Gauge::default(),
             unknown_values: Gauge::default(),
             handle_seconds: Histogram::new(exponential_buckets(1e-6, 4.0, 12)),
@@ -125,6 +136,11 @@ impl Metrics {
         registry.register("bulk_open", "Requests being relayed to agents", self.bulk_open.clone());
         registry.register("blobs", "Blobs stored", self.blobs.clone());
         registry.register("blob_bytes", "Bytes of the blobs stored", self.blob_bytes.clone());
+        registry.register("policy_calls", "Calls of the allocation policy", self.policy_calls.clone());
+        registry.register("policy_seconds", "Time of a call of the policy", self.policy_seconds.clone());
+        registry.register("policy_fuel", "Fuel that the policy has used", self.policy_fuel.clone());
+        registry.register("policy_failures", "Failures of the policy, by kind", self.policy_failures.clone());
+        registry.register("policy_in_force", "Whether the policy's order is in force", self.policy_in_force.clone());
         registry.register("unknown_variants", "Messages of an unknown kind, ignored", self.unknown_variants.clone());
         registry.register("unknown_values", "Enum values not known, replaced", self.unknown_values.clone());
     }
@@ -141,6 +157,16 @@ impl Metrics {
 
     pub(crate) fn preemption(&self, rule: &'static str, phase: &'static str) {
         self.preemptions.get_or_create(&PreemptionLabels { rule, phase }).inc();
+    }
+
+    pub(crate) fn policy_called(&self, cost: PolicyCost) {
+        self.policy_calls.inc();
+        self.policy_fuel.inc_by(cost.fuel);
+        self.policy_seconds.observe(cost.time.as_secs_f64());
+    }
+
+    pub(crate) fn policy_failed(&self, kind: &'static str) {
+        self.policy_failures.get_or_create(&KindLabel { kind }).inc();
     }
 
     pub(crate) fn dropped(&self, cause: Dropped) {

@@ -23,6 +23,9 @@ pub struct Options {
     pub version: String,
     /// What the state machine goes by.
     pub master: holm_master::Options,
+    /// The organisation's own order; none is the built-in one.
+    #[cfg(feature = "policy")]
+    pub policy: Option<crate::policy::Policy>,
     /// How much the blobs may take.
     pub blobs: BlobLimits,
     /// How much may be asked of the daemon.
@@ -39,6 +42,8 @@ impl Options {
             token_file: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             master: holm_master::Options::default(),
+            #[cfg(feature = "policy")]
+            policy: None,
             blobs: BlobLimits::default(),
             limits: Limits::default(),
         }

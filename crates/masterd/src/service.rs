@@ -216,14 +216,21 @@ impl Service {
             frameworks = registry.frameworks.len(), "leading"
         );
         warn_if_open(address, &gate);
-        let master = Master::recover(registry, options.master, clock::now());
+        let (driver, inputs) = mpsc::channel(driver::INPUT_QUEUE);
+        let mut of_master = options.master;
+        #[cfg(feature = "policy")]
+        let policy = open_policy(options.policy, &mut of_master, &driver)?;
+        #[cfg(not(feature = "policy"))]
+        {
+            of_master.policy = None;
+        }
+        let master = Master::recover(registry, of_master, clock::now());
 
         let metrics = Arc::new(Metrics::new());
         let view = View::new();
         let (deltas, folded) = mpsc::channel(view::DELTA_QUEUE);
         let view_thread = view::start(view.clone(), metrics.clone(), folded)
             .map_err(|source| StartError::System { what: "start the read model's thread", source })?;
-        let (driver, inputs) = mpsc::channel(driver::INPUT_QUEUE);
         let limits = options.limits;
         let shared = Arc::new(Shared {
             gate,
@@ -241,7 +248,16 @@ impl Service {
             address,
             started: Instant::now(),
         });
-        let driver = Driver::new(driver::Parts { master, store, leadership, inputs, view: deltas, metrics });
+        let driver = Driver::new(driver::Parts {
+            master,
+            store,
+            leadership,
+            inputs,
+            view: deltas,
+            metrics,
+            #[cfg(feature = "policy")]
+            policy,
+        });
         Ok(Service { shared, listener, driver, view_thread })
     }
 
@@ -287,6 +303,20 @@ impl Service {
             Err(_) => Err(RunError::Panicked("driver")),
         }
     }
+}
+
+/// Starts the policy's thread, and has the master know of it.
+#[cfg(feature = "policy")]
+fn open_policy(
+    policy: Option<crate::policy::Policy>,
+    options: &mut holm_master::Options,
+    driver: &mpsc::Sender<Input>,
+) -> Result<Option<crate::policy::Desk>, StartError> {
+    options.policy = policy.as_ref().map(|policy| policy.description().clone());
+    let Some(policy) = policy else { return Ok(None) };
+    tracing::info!(policy = policy.description().name, "a policy orders roles");
+    let desk = crate::policy::Desk::open(policy, driver.clone());
+    desk.map(Some).map_err(|source| StartError::System { what: "start the policy's thread", source })
 }
 
 /// Runs the driver as a task like the sessions: a message is then handled on the thread that read it and answered from there,

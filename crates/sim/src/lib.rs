@@ -11,7 +11,7 @@
 //! model only ever takes legal steps. A broken promise stops the run and shows the latest events.
 //!
 //! - [`run_script`] carries out a scenario script and returns the transcript, which is kept beside the script as what is
-//!   expected. Commands: `master`, `agent`, `framework`, `advance`, `accept`, `decline`, `suppress`, `revive`, `kill`,
+//!   expected. Commands: `master`, `policy`, `agent`, `framework`, `advance`, `accept`, `decline`, `suppress`, `revive`, `kill`,
 //!   `message`, `teardown`, `trim`, `crash`, `start`, `reboot`, `cut`, `heal`, `reset`, `pause`, `resume`, `show`.
 //! - [`run_random`] lets random schedulers work while random troubles happen, then waits in peace until all has come
 //!   right: every task ended and told, nothing held, nothing left behind.
@@ -20,6 +20,7 @@ mod agent_process;
 mod framework_process;
 mod guest;
 mod master_process;
+mod native_policy;
 mod net;
 mod queue;
 mod random;

@@ -61,7 +61,7 @@ impl World {
         self.bury(Place::Master(term));
     }
 
-    fn master_event(&mut self, term: usize, event: Event) {
+    pub(crate) fn master_event(&mut self, term: usize, event: Event) {
         let now = self.now;
         if let Some(core) = self.masters.get_mut(term).and_then(|master| master.core.as_mut()) {
             core.handle(now, event);
@@ -124,6 +124,7 @@ impl World {
             Effect::Reply { request, result } => {
                 self.note("master", &format!("answers request {}: {result:?}", request.0));
             }
+            Effect::Rank { request, changes, .. } => self.policy_is_asked(term, request, &changes),
             Effect::Changed(_) => {}
         }
     }

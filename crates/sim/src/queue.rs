@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_master::{RegistryOp, WriteId};
+use holm_master::{Event, RegistryOp, WriteId};
 use holm_model::{RunnerId, TaskStatus, Time, WorkId};
 
 use crate::net::{ConnId, Direction};
@@ -32,6 +32,8 @@ pub(crate) enum Happening {
     Wake(Place),
     /// The registry has answered a write.
     Write { term: usize, write: WriteId, ops: Vec<RegistryOp> },
+    /// The policy has answered.
+    Ranked { term: usize, event: Box<Event> },
     /// The lease of a deposed master has ended.
     LeaseEnd(usize),
     /// A client opens a stream to a master.

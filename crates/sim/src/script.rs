@@ -6,6 +6,7 @@ use std::time::Duration;
 use holm_model::{Call, Launch, OfferId, Refusal, Resources, RunnerId, TaskId, TaskRange, ToAgent};
 
 use crate::guest::Guest;
+use crate::native_policy::SimPolicy;
 use crate::net::{Direction, Packet};
 use crate::queue::{Place, Settings};
 use crate::scheduler::{Policy, Workload, executor, inside, launch};
@@ -148,6 +149,7 @@ impl World {
         let words = Words::of(rest);
         match name {
             "master" => self.script_master(&words)?,
+            "policy" => self.script_policy(&words)?,
             "agent" => self.script_agent(&words)?,
             "framework" => self.script_framework(&words)?,
             "advance" => self.advance(parse_duration(words.plain(0, "a duration")?)?)?,
@@ -176,6 +178,22 @@ impl World {
             }
         }
         self.elect();
+        Ok(())
+    }
+
+    /// `policy prod=10 batch=1 trap_every=3`: what the next master has.
+    fn script_policy(&mut self, words: &Words<'_>) -> Result<(), String> {
+        let mut policy = SimPolicy {
+            trap_every: words.number("trap_every")?.unwrap_or(0),
+            nonsense_every: words.number("nonsense_every")?.unwrap_or(0),
+            ..SimPolicy::default()
+        };
+        for (role, priority) in words.named.iter().filter(|(key, _)| !key.ends_with("_every")) {
+            let number = priority.parse().map_err(|_| format!("priority {priority:?} of {role} is not a number"))?;
+            policy.strict.priorities.insert((*role).to_owned(), number);
+        }
+        self.master_options.policy = Some(policy.describe());
+        self.policy = Some(policy);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holm_master::{AgentPhase, AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
-use holm_model::{AgentId, BatchId, FrameworkId, Launch, Offer, OfferId, Resources, TaskStatus};
+use holm_model::{AgentId, BatchId, FrameworkId, Launch, Offer, OfferId, Resources, TaskStatus, PolicyPhase};
 
 /// A launch as the master knows it.
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ pub(crate) struct View {
     pub(crate) launches: BTreeMap<(FrameworkId, BatchId, AgentId), LaunchState>,
     pub(crate) offers: BTreeMap<OfferId, Offer>,
     pub(crate) roles: Vec<holm_allocator::RoleShare>,
+    policy: Option<PolicyPhase>,
     broken: Vec<String>,
 }
 
@@ -63,6 +64,14 @@ impl View {
             Delta::RolesChanged { shares, .. } => {
                 self.roles = shares;
                 None
+            }
+            Delta::PolicyChanged(view) => {
+                let old = self.policy.replace(view.phase.clone());
+                let said = match &view.phase {
+                    PolicyPhase::Fallback { failure, retry_after } => format!("is tried again in {retry_after:?}: {failure}"),
+                    phase => format!("is {phase}"),
+                };
+                (old.as_ref() != Some(&view.phase)).then(|| ("policy".to_owned(), said))
             }
             delta => {
                 self.apply_to_launch(delta);

@@ -10,6 +10,7 @@ use holm_model::{ClusterId, Epoch, RunnerId, Secret, SecretHash, Time};
 use crate::agent_process::AgentProcess;
 use crate::framework_process::FrameworkProcess;
 use crate::master_process::MasterProcess;
+use crate::native_policy::SimPolicy;
 use crate::net::{ConnId, Direction, Net, Packet, Sent};
 use crate::queue::{Happening, Place, Queue, Settings, Trouble};
 use crate::rng::Rng;
@@ -83,6 +84,8 @@ pub struct World {
     pub(crate) leader: usize,
     pub(crate) masters: Vec<MasterProcess>,
     pub(crate) master_options: holm_master::Options,
+    /// What policy masters have.
+    pub(crate) policy: Option<SimPolicy>,
     pub(crate) agents: Vec<AgentProcess>,
     pub(crate) frameworks: Vec<FrameworkProcess>,
     pub(crate) view: View,
@@ -112,6 +115,7 @@ impl World {
             leader: 0,
             masters: Vec::new(),
             master_options: holm_master::Options::default(),
+            policy: None,
             agents: Vec::new(),
             frameworks: Vec::new(),
             view: View::default(),
@@ -183,6 +187,7 @@ impl World {
             Happening::Arrive(conn, direction) => self.arrive(conn, direction),
             Happening::Wake(place) => self.wake(place),
             Happening::Write { term, write, ops } => self.write_done(term, write, &ops),
+            Happening::Ranked { term, event } => self.master_event(term, *event),
             Happening::LeaseEnd(term) => self.crash_master(term),
             Happening::Dial { place, life } => self.dial(place, life),
             Happening::DialTimeout(conn) => self.dial_timeout(conn),
@@ -510,7 +515,7 @@ pub(crate) fn hash(secret: &Secret) -> SecretHash {
 const fn owner(happening: &Happening) -> Option<Place> {
     Some(match happening {
         Happening::Wake(place) | Happening::Dial { place, .. } | Happening::Closed(place, _) => *place,
-        Happening::Write { term, .. } | Happening::LeaseEnd(term) => Place::Master(*term),
+        Happening::Write { term, .. } | Happening::Ranked { term, .. } | Happening::LeaseEnd(term) => Place::Master(*term),
         Happening::Silence { framework, .. } | Happening::Think { framework, .. } => Place::Framework(*framework),
         Happening::Prepared { agent, .. } | Happening::RunnerUp { agent, .. } | Happening::RunnerKill { agent, .. } => {
             Place::Agent(*agent)

@@ -9,11 +9,10 @@ use holm_model::{
 
 /// The names of everything that a policy may read, for people; `R` stands for a scalar resource.
 const READABLE: &str = "cluster.agents, cluster.total.R, roles.path, roles.parent, roles.weight, roles.share, roles.used.R, \
-    roles.guarantee.R, roles.limit.R, leaves.role, leaves.framework, leaves.wants, leaves.share, leaves.used.R, \
-    classes.attributes, classes.agents";
+    roles.guarantee.R, roles.limit.R, leaves.role, leaves.framework, leaves.wants, leaves.share, leaves.used.R";
 
 /// The names of everything that a policy may write, for people.
-const WRITABLE: &str = "roles.rank, leaves.rank, classes.rank";
+const WRITABLE: &str = "roles.rank, leaves.rank";
 
 /// The column of an answer.
 pub(crate) const RANK: &str = "rank";
@@ -47,18 +46,16 @@ pub(crate) enum Table {
     Cluster,
     Roles,
     Leaves,
-    Classes,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 4] = [Table::Cluster, Table::Roles, Table::Leaves, Table::Classes];
+    pub(crate) const ALL: [Table; 3] = [Table::Cluster, Table::Roles, Table::Leaves];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Table::Cluster => "cluster",
             Table::Roles => "roles",
             Table::Leaves => "leaves",
-            Table::Classes => "classes",
         }
     }
 
@@ -82,7 +79,6 @@ pub(crate) enum Column {
     Role,
     Framework,
     Wants,
-    Attributes,
 }
 
 impl Column {
@@ -94,7 +90,7 @@ impl Column {
             None => None,
         };
         Some(match (table, head, resource) {
-            (Table::Cluster | Table::Classes, "agents", None) => Column::Agents,
+            (Table::Cluster, "agents", None) => Column::Agents,
             (Table::Cluster, "total", Some(resource)) => Column::Total(resource),
             (Table::Roles, "path", None) => Column::Path,
             (Table::Roles, "parent", None) => Column::Parent,
@@ -106,21 +102,20 @@ impl Column {
             (Table::Leaves, "role", None) => Column::Role,
             (Table::Leaves, "framework", None) => Column::Framework,
             (Table::Leaves, "wants", None) => Column::Wants,
-            (Table::Classes, "attributes", None) => Column::Attributes,
             _ => return None,
         })
     }
 
     /// Whether a row's cell stays what it is.
     pub(crate) fn is_fixed(&self) -> bool {
-        use Column::{Attributes, Framework, Parent, Path, Role};
-        matches!(self, Path | Parent | Role | Framework | Attributes)
+        use Column::{Framework, Parent, Path, Role};
+        matches!(self, Path | Parent | Role | Framework)
     }
 
     /// An empty list of the kind of its cells.
     pub(crate) fn no_values(&self) -> PolicyValues {
         match self {
-            Column::Path | Column::Framework | Column::Attributes => PolicyValues::Texts(Vec::new()),
+            Column::Path | Column::Framework => PolicyValues::Texts(Vec::new()),
             Column::Share => PolicyValues::Numbers(Vec::new()),
             _ => PolicyValues::Integers(Vec::new()),
         }
@@ -142,7 +137,6 @@ impl fmt::Display for Column {
             Column::Role => ("role", None),
             Column::Framework => ("framework", None),
             Column::Wants => ("wants", None),
-            Column::Attributes => ("attributes", None),
         };
         match resource {
             Some(resource) => write!(f, "{head}.{}", resource.as_str()),
@@ -170,7 +164,7 @@ impl TableColumns {
 /// What a policy reads and writes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Columns {
-    tables: [TableColumns; 4],
+    tables: [TableColumns; 3],
 }
 
 impl Columns {
@@ -199,7 +193,7 @@ impl Columns {
         }
         for name in writes {
             match split(name) {
-                Some((table @ (Table::Roles | Table::Leaves | Table::Classes), RANK)) => {
+                Some((table @ (Table::Roles | Table::Leaves), RANK)) => {
                     columns.tables[table as usize].writes = true;
                 }
                 _ => return Err(DescriptionError::Writes(clipped(name))),
@@ -235,7 +229,7 @@ mod tests {
     #[test]
     fn every_column_that_is_offered_is_known_by_its_name() {
         let names: Vec<String> = READABLE.split(", ").map(|name| name.replace(".R", ".gpus")).collect();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 14);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let writes: Vec<&str> = WRITABLE.split(", ").collect();
         let columns = Columns::of(&description(&names, &writes)).unwrap();

@@ -11,8 +11,8 @@ use super::rows::{Cell, Rows};
 pub(crate) enum Key {
     /// The only one.
     Cluster,
-    /// A node of the tree, by a number that is not used again.
-    Node(u64),
+    /// A node of the tree, by its number and another that is never used again.
+    Node(u32, u64),
 }
 
 /// Counts changes, so that nothing is looked at that cannot have changed.
@@ -30,14 +30,14 @@ pub(crate) trait Source {
     fn keys(&self, table: Table) -> Vec<Key>;
 
     /// A cell. `number` tells the number of a role's row.
-    fn cell(&self, table: Table, key: &Key, column: &Column, number: &dyn Fn(&Key) -> Option<u32>) -> Cell;
+    fn cell(&self, key: &Key, column: &Column, number: &dyn Fn(&Key) -> Option<u32>) -> Cell;
 }
 
 /// What a policy reads, what it was told, and what it may write.
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
     columns: Columns,
-    tables: [Rows<Key>; 4],
+    tables: [Rows<Key>; 3],
     /// As of when it was last told.
     told: Option<Version>,
 }
@@ -64,11 +64,6 @@ impl Inputs {
         }
     }
 
-    /// How often it was told, and one more.
-    pub(crate) fn changes(&self) -> u64 {
-        self.told.map_or(1, |told| told.rows + 1)
-    }
-
     /// What has changed since it was last told, which it then knows.
     pub(crate) fn tell(&mut self, request: u64, now: Version, source: &impl Source) -> Vec<PolicyPatch> {
         let told = self.told.replace(now);
@@ -93,7 +88,7 @@ impl Inputs {
             let own = (table == Table::Roles).then(|| of_table.numbers());
             let number = |key: &Key| own.as_ref().map_or_else(|| roles.number(key), |own| own.get(key).copied());
             patches
-                .extend(of_table.tell(request, table, columns, |key, column| source.cell(table, key, column, &number)));
+                .extend(of_table.tell(request, table, columns, |key, column| source.cell(key, column, &number)));
             self.tables[table as usize] = of_table;
         }
         patches

@@ -1,14 +1,12 @@
 //! The allocation policy: who goes first where fairness alone would decide, as an organisation wants it.
 //!
-//! A policy *ranks* siblings of the tree (the roles with one parent, the frameworks in one role) and classes of agents; the smaller
+//! A policy *ranks* siblings of the tree (the roles with one parent, the frameworks in one role); the smaller
 //! rank goes first, and equal ranks are ordered as ever. It only reorders: whatever it answers, limits, headroom for guarantees,
 //! reservations and filters decide what may be granted at all.
 //!
 //! A policy is never asked within a decision. It is told what has changed of the columns it reads ([`columns`] names them, [`rows`]
 //! remembers what was told), and its answer, once found to make sense ([`answer`]), stands until the next. `wit/policy` says
 //! the same to authors of Wasm policies.
-
-#![cfg_attr(not(test), expect(dead_code, reason = "the allocator takes its ranks once it is hooked in"))]
 
 mod answer;
 mod columns;
@@ -20,10 +18,8 @@ use holm_model::{PolicyDescription, PolicyFailure, PolicyPatch};
 
 pub use answer::Rank;
 pub use columns::DescriptionError;
-#[cfg(test)]
 pub(crate) use columns::{Column, Table};
-pub(crate) use inputs::Inputs;
-#[cfg(test)]
+pub(crate) use inputs::{Inputs, Key, Source, Version};
 pub(crate) use rows::Cell;
 pub use strict::StrictPriority;
 
@@ -35,7 +31,7 @@ pub fn check(description: &PolicyDescription) -> Result<(), DescriptionError> {
     Inputs::of(description).map(drop)
 }
 
-/// Orders roles, frameworks and classes of agents. Synchronous and without effects of its own: the same calls in the same
+/// Orders roles and frameworks. Synchronous and without effects of its own: the same calls in the same
 /// order give the same answers.
 pub trait Policy {
     /// What it is, which columns it reads and which it writes.

@@ -170,8 +170,8 @@ fn nonsense_is_named() {
     );
     let integers = PolicyValues::Integers(vec![0]);
     assert_eq!(message(other("roles", "rank", integers)), "ranks of roles are integers, not numbers");
-    let many = Ranked::read(&vec![ranks(&[0], &[0.0]); 5], &world.columns, |_, _| true);
-    assert_eq!(many.unwrap_err().to_string(), "it has 5 patches; the limit is 4");
+    let many = Ranked::read(&vec![ranks(&[0], &[0.0]); 4], &world.columns, |_, _| true);
+    assert_eq!(many.unwrap_err().to_string(), "it has 4 patches; the limit is 3");
 }
 
 #[test]

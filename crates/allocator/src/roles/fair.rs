@@ -11,6 +11,8 @@
 //! sums of whole numbers, so that adding and subtracting leaves exactly what computing anew would give: shares depend on
 //! what is held, never on the way there.
 
+use crate::queues::Entry;
+
 use super::{Joined, Node, ROOT, Roles};
 
 /// A share of one. Equal fractions give equal numbers, so that exact ties stay ties.
@@ -83,6 +85,11 @@ impl Roles {
         amounts.iter().enumerate().take(self.width).map(part).max().unwrap_or(0)
     }
 
+    /// Whether the one with the smallest share may be another than the first in order.
+    fn keeps_floor(&self) -> bool {
+        self.saturated != 0 || self.ranked
+    }
+
     /// Brings every number up to date: to be called before a run, since the cluster's size changes all shares at once.
     pub(crate) fn settle(&mut self) {
         let before = self.saturated;
@@ -123,6 +130,7 @@ impl Roles {
 
     /// A node has changed: it, and what depends on it up to the root, is computed again.
     pub(super) fn refresh(&mut self, node: Node) {
+        self.version.cells += 1;
         if self.stale {
             return;
         }
@@ -166,7 +174,7 @@ impl Roles {
             }
         }
         // The other queues find the node's place again in `join`.
-        if self.saturated != 0 {
+        if self.keeps_floor() {
             self.floor.remove(parent, node, &self.nodes);
         }
     }
@@ -186,7 +194,7 @@ impl Roles {
             record.stuck = record.wanting > 0 && needs & self.saturated != 0;
             record.open = u32::from(record.wanting > 0 && !record.stuck);
         } else {
-            let queue = if self.saturated == 0 { &self.order } else { &self.floor };
+            let queue = if self.keeps_floor() { &self.floor } else { &self.order };
             let weighed = |of: &super::Record| weighted(of.share, of.weight.get());
             let least = queue.first(node).map_or(0, |first| weighed(&self.nodes[first.node as usize]));
             for r in 0..width {
@@ -227,12 +235,13 @@ impl Roles {
         (self.nodes[node as usize].joined, self.nodes[node as usize].counted) = (joined, !blocked);
         self.nodes[parent as usize].open += u32::from(!blocked);
         if wanting {
-            let entry = self.entry(node, weighted(if stuck { full } else { share }, weight));
+            let rank = self.nodes[node as usize].rank;
+            let entry = Entry { rank, ..self.entry(node, weighted(if stuck { full } else { share }, weight)) };
             self.order.put(parent, entry, &self.nodes);
         } else {
             self.order.remove(parent, node, &self.nodes);
         }
-        if self.saturated != 0 && !blocked {
+        if self.keeps_floor() && !blocked {
             let entry = self.entry(node, weighted(share, weight));
             self.floor.put(parent, entry, &self.nodes);
         }

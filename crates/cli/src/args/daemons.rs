@@ -11,7 +11,8 @@ use holm_model::{Isolation, NetPattern, ParseNetworkError, Portions};
 const MASTER_EXAMPLES: &str = "\
 Examples:
   holm master --listen 127.0.0.1:5050 --store /var/lib/holm/master
-  holm master --listen 0.0.0.0:5050 --store /var/lib/holm/master --token-file /etc/holm/token";
+  holm master --listen 0.0.0.0:5050 --store /var/lib/holm/master --token-file /etc/holm/token
+  holm master --store /var/lib/holm/master --policy strict.wasm --policy-config priorities.conf";
 
 /// Arguments of `holm master`.
 #[cfg(feature = "full")]
@@ -27,11 +28,25 @@ pub(crate) struct MasterArgs {
     /// Take over a data directory that was copied from elsewhere; only when the original is gone for good
     #[arg(long)]
     pub(crate) adopt: bool,
+    #[cfg(feature = "policy")]
+    #[command(flatten)]
+    pub(crate) policy: MasterPolicyArgs,
     #[command(flatten)]
     pub(crate) preemption: super::preemption::PreemptionArgs,
     /// Write the address the master listens on into this file once it does
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) address_file: Option<PathBuf>,
+}
+
+/// The policy of a master.
+#[cfg(feature = "policy")]
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MasterPolicyArgs {
+    /// A component of the world holm:policy/policy that says who is served first [default: fair sharing alone]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) limits: super::PolicyLimits,
 }
 
 const AGENT_EXAMPLES: &str = "\

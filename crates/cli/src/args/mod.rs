@@ -13,6 +13,8 @@ mod metering;
 #[cfg(feature = "full")]
 mod network;
 #[cfg(feature = "full")]
+mod policy;
+#[cfg(feature = "full")]
 mod preemption;
 #[cfg(feature = "full")]
 mod reads;
@@ -40,6 +42,10 @@ pub(crate) use framework::{FrameworkArgs, FrameworkCommand, FrameworkRunArgs};
 pub(crate) use group::{GroupArgs, read_group};
 #[cfg(feature = "full")]
 pub(crate) use network::PortArg;
+#[cfg(feature = "full")]
+pub(crate) use policy::{PolicyArgs, PolicyCommand};
+#[cfg(feature = "policy")]
+pub(crate) use policy::{PolicyCheckArgs, PolicyLimits};
 #[cfg(feature = "full")]
 pub(crate) use reads::{
     BlobArgs, BlobCommand, CopyArgs, DemandsArgs, FrameworksArgs, KillArgs, ListArgs, LogsArgs, OffersArgs, PlainArgs,
@@ -213,6 +219,9 @@ pub(crate) enum Command {
     /// List offers that are out
     #[cfg(feature = "full")]
     Offers(OffersArgs),
+    /// Show or try a policy that orders roles
+    #[cfg(feature = "full")]
+    Policy(PolicyArgs),
     /// List what was asked back or taken, for whom and by which rule
     #[command(after_help = "Examples:\n  holm preemptions\n  holm preemptions --output json | jq .")]
     #[cfg(feature = "full")]

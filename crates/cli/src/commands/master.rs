@@ -12,7 +12,14 @@ use crate::signals::StopSignals;
 /// Runs a master until it is told to stop.
 pub(crate) async fn run(global: &Global, args: MasterArgs) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen()?;
+    #[cfg(feature = "policy")]
+    let policy = match &args.policy.policy {
+        Some(path) => Some(super::policy::load(path.clone(), &args.policy.limits).await?),
+        None => None,
+    };
     let mut options = holm_masterd::Options {
+        #[cfg(feature = "policy")]
+        policy,
         adopt: args.adopt,
         token_file: global.token_file.clone(),
         ..holm_masterd::Options::new(listen_address(&args.listen)?, args.store)

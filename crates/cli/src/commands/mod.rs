@@ -25,6 +25,8 @@ mod ls;
 #[cfg(feature = "full")]
 mod master;
 #[cfg(feature = "full")]
+mod policy;
+#[cfg(feature = "full")]
 mod preemptions;
 #[cfg(feature = "full")]
 mod ps;
@@ -44,7 +46,7 @@ mod up;
 use std::process::ExitCode;
 
 #[cfg(feature = "full")]
-use crate::args::FrameworkCommand;
+use crate::args::{FrameworkCommand, PolicyCommand};
 use crate::args::{Command, Global};
 
 /// Runs a command that needs no process of its own kind.
@@ -98,6 +100,12 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Exi
         Command::Volume(args) => done(reserve::volume(global, args.command).await),
         #[cfg(feature = "full")]
         Command::Offers(args) => done(lists::offers(global, args).await),
+        #[cfg(feature = "full")]
+        Command::Policy(args) => done(match args.command {
+            PolicyCommand::Show(output) => policy::show(global, output.output).await,
+            #[cfg(feature = "policy")]
+            PolicyCommand::Check(args) => policy::check(args).await,
+        }),
         #[cfg(feature = "full")]
         Command::Preemptions(args) => done(preemptions::preemptions(global, args.output.output).await),
         #[cfg(feature = "full")]

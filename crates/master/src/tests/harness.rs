@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
     pub(crate) causes: BTreeMap<SessionId, CloseCause>,
     pub(crate) replies: Vec<Result<Answer, OperatorError>>,
     pub(crate) deltas: Vec<Delta>,
+    /// What the policy was asked: the request, whether a new instance is, and what it was told.
+    pub(crate) asked: Vec<(u64, bool, Vec<PolicyPatch>)>,
     pub(crate) deposed: bool,
     /// Agents whose pings are not answered.
     pub(crate) mute: Vec<SessionId>,
@@ -159,6 +161,7 @@ impl Cluster {
             causes: BTreeMap::new(),
             replies: Vec::new(),
             deltas: Vec::new(),
+            asked: Vec::new(),
             deposed: false,
             mute: Vec::new(),
             sessions: 0,
@@ -219,6 +222,7 @@ impl Cluster {
                     self.pending.push(write);
                 }
             }
+            Effect::Rank { request, fresh, changes } => self.asked.push((request, fresh, changes)),
             Effect::Changed(delta) => self.deltas.push(delta),
             Effect::StepDown { .. } => self.deposed = true,
         }

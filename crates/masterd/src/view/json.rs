@@ -31,6 +31,23 @@ pub(crate) fn cluster(reply: &v1::GetClusterReply) -> Value {
         "total": text(reply.total.as_ref()),
         "allocated": text(reply.allocated.as_ref()),
         "offered": text(reply.offered.as_ref()),
+        "policy": reply.policy.as_ref().map(policy),
+    })
+}
+
+fn policy(policy: &v1::PolicySummary) -> Value {
+    let why = Some(&policy.why).filter(|why| !why.is_empty());
+    json!({
+        "name": policy.name,
+        "state": short(policy.state().as_str_name(), "POLICY_STATE_"),
+        "why": why,
+        "retry_after_micros": policy.retry_after_micros,
+        "calls": policy.calls,
+        "failures": policy.failures,
+        "last_call_micros": policy.last_call_micros,
+        "last_call_fuel": policy.last_call_fuel,
+        "reads": policy.reads,
+        "writes": policy.writes,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use holm_master::{AgentPhase, FrameworkPhase, Standing, standings};
-use holm_model::{AgentId, FrameworkId, OfferId, Resources, Role, TaskId, TaskState, TaskStatus};
+use holm_model::{AgentId, FrameworkId, OfferId, PolicyPhase, PolicyView, Resources, Role, TaskId, TaskState, TaskStatus};
 use holm_proto::{resources, status, v1};
 use tonic::Status;
 
@@ -212,6 +212,7 @@ impl State {
             total: view_of(&sum_scalars(active().map(|entry| &entry.view.info.resources))),
             allocated: view_of(&sum_scalars(&held)),
             offered: view_of(&sum_scalars(self.offers.values().map(|entry| &entry.offer.resources))),
+            policy: self.policy.as_ref().map(policy_summary),
             ..v1::GetClusterReply::default()
         }
     }
@@ -223,6 +224,30 @@ fn page<T>(all: impl Iterator<Item = T>, limit: usize, token: impl Fn(&T) -> Str
     let taken: Vec<T> = all.by_ref().take(limit).collect();
     let next = all.peek().and_then(|_| taken.last()).map(token);
     (taken, next.unwrap_or_default())
+}
+
+fn policy_summary(view: &PolicyView) -> v1::PolicySummary {
+    let (why, retry_after) = match &view.phase {
+        PolicyPhase::Fallback { failure, retry_after } => (failure.to_string(), *retry_after),
+        _ => Default::default(),
+    };
+    v1::PolicySummary {
+        name: view.description.name.clone(),
+        state: match view.phase {
+            PolicyPhase::Waiting => v1::PolicyState::Waiting,
+            PolicyPhase::InForce => v1::PolicyState::InForce,
+            PolicyPhase::Fallback { .. } => v1::PolicyState::Fallback,
+        }
+        .into(),
+        why,
+        retry_after_micros: micros(retry_after),
+        calls: view.calls,
+        failures: view.failures,
+        last_call_micros: micros(view.last.time),
+        last_call_fuel: view.last.fuel,
+        reads: view.description.reads.clone(),
+        writes: view.description.writes.clone(),
+    }
 }
 
 fn micros(duration: std::time::Duration) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use holm_master::{AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
 use holm_model::{
-    AgentId, BatchId, BatchReport, Digest, FrameworkId, Offer, OfferId, Resources, Role, RoleRecord, TaskId, TaskRange,
+    AgentId, BatchId, BatchReport, Digest, FrameworkId, Offer, OfferId, PolicyView, Resources, Role, RoleRecord, TaskId, TaskRange,
     TaskState, TaskStatus, Usage, Usages,
 };
 
@@ -123,6 +123,7 @@ pub(crate) struct State {
     pub(crate) capacity: Resources,
     /// What operators have set; default records are not kept.
     pub(crate) role_records: BTreeMap<Role, RoleRecord>,
+    pub(crate) policy: Option<PolicyView>,
     pub(crate) preemptions: Preemptions,
     /// By serial number, so that the newest is last.
     pub(crate) launches: BTreeMap<u64, LaunchEntry>,
@@ -171,6 +172,7 @@ impl State {
                 self.offers.remove(&id);
                 self.changes.push(Change::Offer(id));
             }
+            Delta::PolicyChanged(view) => self.policy = Some(view),
             Delta::Preemption(view) => {
                 metrics.preemption(view.rule.as_str(), view.phase.as_str());
                 self.preemptions.change(view, now);
