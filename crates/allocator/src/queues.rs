@@ -28,7 +28,9 @@ pub(crate) trait Ties {
 impl Entry {
     /// Who of two siblings is served first.
     pub(crate) fn compare(&self, other: &Entry, ties: &impl Ties) -> Ordering {
-        (self.rank, self.key, self.grants).cmp(&(other.rank, other.key, other.grants)).then_with(|| ties.compare(self.node, other.node))
+        (self.rank, self.key, self.grants)
+            .cmp(&(other.rank, other.key, other.grants))
+            .then_with(|| ties.compare(self.node, other.node))
     }
 }
 

@@ -78,8 +78,9 @@ impl Allocator {
     /// The node that a key stands for, if it is still there.
     fn node_of(&self, key: &Key) -> Option<Node> {
         match key {
-            Key::Node(number, born) => (self.roles.len() > *number as usize && self.roles.born(*number) == *born)
-                .then_some(*number),
+            Key::Node(number, born) => {
+                (self.roles.len() > *number as usize && self.roles.born(*number) == *born).then_some(*number)
+            }
             Key::Cluster => None,
         }
     }
@@ -119,7 +120,8 @@ impl Allocator {
     /// The largest part that a node has of any resource that counts.
     #[expect(clippy::cast_precision_loss, reason = "a share for a policy to look at")]
     fn part_of(&self, node: Node) -> f64 {
-        let amounts: Vec<u64> = self.roles.used(node).iter().map(|used| u64::try_from(*used).unwrap_or(u64::MAX)).collect();
+        let amounts: Vec<u64> =
+            self.roles.used(node).iter().map(|used| u64::try_from(*used).unwrap_or(u64::MAX)).collect();
         self.roles.share_of(&amounts) as f64 / (1u64 << 48) as f64
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use holm_model::{
-    AgentId, Epoch, FrameworkId, PolicyDescription, PolicyFailure, PolicyPatch, Portions, ResourceName, Resources, Role,
-    RoleOptions, Time,
+    AgentId, Epoch, FrameworkId, PolicyDescription, PolicyFailure, PolicyPatch, Portions, ResourceName, Resources,
+    Role, RoleOptions, Time,
 };
 
 use crate::policy::{DescriptionError, Rank, Table};

@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use holm_allocator::QuotaError;
-use holm_model::{AgentId, DemandId, FrameworkId, MAX_WEIGHT, PolicyPatch, Role, SchedulerEvent, TaskId, ToAgent, show_weight};
+use holm_model::{
+    AgentId, DemandId, FrameworkId, MAX_WEIGHT, PolicyPatch, Role, SchedulerEvent, TaskId, ToAgent, show_weight,
+};
 
 use crate::authorize::Denied;
 use crate::{Delta, Explanation, RegistryOp, RequestId, RolesPlan, SessionId, WriteId};

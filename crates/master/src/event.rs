@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use holm_model::{
-    AgentId, Call, FrameworkId, Operation, PolicyCost, PolicyFailure, PolicyPatch, Principal, Registration, Secret, SecretHash, Subscribe, TaskId, ToMaster,
+    AgentId, Call, FrameworkId, Operation, PolicyCost, PolicyFailure, PolicyPatch, Principal, Registration, Secret,
+    SecretHash, Subscribe, TaskId, ToMaster,
 };
 
 /// One connection of an agent or a framework. The shell mints a fresh number for every connection and never reuses one.

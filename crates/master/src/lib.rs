@@ -58,14 +58,14 @@ pub use demands::{MAX_LISTED_DEMANDS, Wanted};
 pub use effect::{Answer, CloseCause, Effect, OperatorError};
 pub use event::{Event, Fresh, OperatorCall, PersistOutcome, RequestId, SessionId, WriteId};
 pub use explain::{About, Explanation, MAX_EXPLAINED, MAX_JUDGED, Question, Waiting};
+/// Policies, for the shells that run them.
+pub use holm_allocator::policy::{BuiltIn, DescriptionError, Policy, StrictPriority};
 /// Shares as the allocator reports them, and its options: shells see the allocator through the master only.
 pub use holm_allocator::{
     Bound, Cause, ClassReasons, Dominant, Exclusion, Explained, Fit, FrameworkShare, FrameworkStanding, Gap, KeptFor,
     Options as AllocatorOptions, QuotaError, QuotaPlan, RoleShare, Short, Standing, Waiting as WaitingDemand,
     standings,
 };
-/// Policies, for the shells that run them.
-pub use holm_allocator::policy::{BuiltIn, DescriptionError, Policy, StrictPriority};
 pub use holm_allocator::{Trial, TrialRank};
 pub use master::Master;
 pub use options::{

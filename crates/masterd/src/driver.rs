@@ -13,7 +13,10 @@ use holm_master::{
     Answer, CloseCause, Delta, Effect, Event, Master, OperatorCall, OperatorError, PersistOutcome, RegistryOp,
     RequestId, SessionId, Wanted, WriteId, invariants,
 };
-use holm_model::{AgentId, FrameworkId, PolicyCost, PolicyFailure, PolicyPatch, PolicyPhase, PolicyView, Principal, Role, SchedulerEvent, SecretHash, ToAgent};
+use holm_model::{
+    AgentId, FrameworkId, PolicyCost, PolicyFailure, PolicyPatch, PolicyPhase, PolicyView, Principal, Role,
+    SchedulerEvent, SecretHash, ToAgent,
+};
 use holm_proto::{Message as _, pages, v1};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Code, Status};

@@ -47,6 +47,7 @@ impl World {
         let answer = policy.rank(changes);
         let time = self.rng.between(self.settings.write).min(Duration::from_secs(1));
         let cost = PolicyCost { time, fuel: 0 };
-        self.queue.push(self.now + time, Happening::Ranked { term, event: Event::Ranked { request, answer, cost }.into() });
+        self.queue
+            .push(self.now + time, Happening::Ranked { term, event: Event::Ranked { request, answer, cost }.into() });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holm_master::{AgentPhase, AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
-use holm_model::{AgentId, BatchId, FrameworkId, Launch, Offer, OfferId, Resources, TaskStatus, PolicyPhase};
+use holm_model::{AgentId, BatchId, FrameworkId, Launch, Offer, OfferId, PolicyPhase, Resources, TaskStatus};
 
 /// A launch as the master knows it.
 #[derive(Clone, Debug)]
@@ -68,7 +68,9 @@ impl View {
             Delta::PolicyChanged(view) => {
                 let old = self.policy.replace(view.phase.clone());
                 let said = match &view.phase {
-                    PolicyPhase::Fallback { failure, retry_after } => format!("is tried again in {retry_after:?}: {failure}"),
+                    PolicyPhase::Fallback { failure, retry_after } => {
+                        format!("is tried again in {retry_after:?}: {failure}")
+                    }
                     phase => format!("is {phase}"),
                 };
                 (old.as_ref() != Some(&view.phase)).then(|| ("policy".to_owned(), said))

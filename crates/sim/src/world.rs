@@ -515,7 +515,9 @@ pub(crate) fn hash(secret: &Secret) -> SecretHash {
 const fn owner(happening: &Happening) -> Option<Place> {
     Some(match happening {
         Happening::Wake(place) | Happening::Dial { place, .. } | Happening::Closed(place, _) => *place,
-        Happening::Write { term, .. } | Happening::Ranked { term, .. } | Happening::LeaseEnd(term) => Place::Master(*term),
+        Happening::Write { term, .. } | Happening::Ranked { term, .. } | Happening::LeaseEnd(term) => {
+            Place::Master(*term)
+        }
         Happening::Silence { framework, .. } | Happening::Think { framework, .. } => Place::Framework(*framework),
         Happening::Prepared { agent, .. } | Happening::RunnerUp { agent, .. } | Happening::RunnerKill { agent, .. } => {
             Place::Agent(*agent)

@@ -87,8 +87,7 @@ impl Inputs {
             let roles = &self.tables[Table::Roles as usize];
             let own = (table == Table::Roles).then(|| of_table.numbers());
             let number = |key: &Key| own.as_ref().map_or_else(|| roles.number(key), |own| own.get(key).copied());
-            patches
-                .extend(of_table.tell(request, table, columns, |key, column| source.cell(key, column, &number)));
+            patches.extend(of_table.tell(request, table, columns, |key, column| source.cell(key, column, &number)));
             self.tables[table as usize] = of_table;
         }
         patches

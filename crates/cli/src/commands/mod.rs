@@ -45,9 +45,9 @@ mod up;
 
 use std::process::ExitCode;
 
+use crate::args::{Command, Global};
 #[cfg(feature = "full")]
 use crate::args::{FrameworkCommand, PolicyCommand};
-use crate::args::{Command, Global};
 
 /// Runs a command that needs no process of its own kind.
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {

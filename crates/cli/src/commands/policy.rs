@@ -14,7 +14,8 @@ use crate::output::{self, clean, print_json, span};
 pub(crate) async fn show(global: &Global, format: Format) -> anyhow::Result<()> {
     let client = connect(global).await?;
     let cluster = client.cluster().clone();
-    let state = |policy: &v1::PolicySummary| policy.state().as_str_name().trim_start_matches("POLICY_STATE_").to_owned();
+    let state =
+        |policy: &v1::PolicySummary| policy.state().as_str_name().trim_start_matches("POLICY_STATE_").to_owned();
     if format == Format::Json {
         let value = cluster.policy.as_ref().map(|policy| {
             json!({
@@ -84,7 +85,8 @@ pub(crate) async fn check(args: crate::args::PolicyCheckArgs) -> anyhow::Result<
     let description = policy.description();
     let cost = |cost: &holm_model::PolicyCost| json!({ "seconds": cost.time.as_secs_f64(), "fuel": cost.fuel });
     if args.output.output == Format::Json {
-        let ranks = checked.ranks.iter().map(|rank| json!({ "table": rank.table, "name": rank.name, "rank": rank.rank }));
+        let ranks =
+            checked.ranks.iter().map(|rank| json!({ "table": rank.table, "name": rank.name, "rank": rank.rank }));
         return Ok(print_json(&json!({
             "name": description.name,
             "reads": description.reads,

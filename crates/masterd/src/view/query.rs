@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use holm_master::{AgentPhase, FrameworkPhase, Standing, standings};
-use holm_model::{AgentId, FrameworkId, OfferId, PolicyPhase, PolicyView, Resources, Role, TaskId, TaskState, TaskStatus};
+use holm_model::{
+    AgentId, FrameworkId, OfferId, PolicyPhase, PolicyView, Resources, Role, TaskId, TaskState, TaskStatus,
+};
 use holm_proto::{resources, status, v1};
 use tonic::Status;
 

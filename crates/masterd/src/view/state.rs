@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use holm_master::{AgentView, Delta, FrameworkPhase, FrameworkView, LaunchView};
 use holm_model::{
-    AgentId, BatchId, BatchReport, Digest, FrameworkId, Offer, OfferId, PolicyView, Resources, Role, RoleRecord, TaskId, TaskRange,
-    TaskState, TaskStatus, Usage, Usages,
+    AgentId, BatchId, BatchReport, Digest, FrameworkId, Offer, OfferId, PolicyView, Resources, Role, RoleRecord,
+    TaskId, TaskRange, TaskState, TaskStatus, Usage, Usages,
 };
 
 use super::changes::{Change, Changes};
