@@ -108,7 +108,7 @@ impl Allocator {
             Column::Role => row(roles.up(node).find(is_role)),
             Column::Parent => row(roles.up(node).skip(1).find(is_role)),
             Column::Weight => Cell::Integer(i64::from(roles.node(node).weight().get())),
-            Column::Share => Cell::Number(self.part_of(node)),
+            Column::Share => Cell::Number(self.largest_part(node)),
             Column::Used(name) => amount(name, &|r| roles.used(node).get(r).copied(), 0),
             Column::Guarantee(name) => amount(name, &|r| bound(&roles.bounds(node)?.guarantee, r), 0),
             Column::Limit(name) => amount(name, &|r| bound(&roles.bounds(node)?.limit, r), -1),
@@ -119,7 +119,7 @@ impl Allocator {
 
     /// The largest part that a node has of any resource that counts.
     #[expect(clippy::cast_precision_loss, reason = "a share for a policy to look at")]
-    fn part_of(&self, node: Node) -> f64 {
+    fn largest_part(&self, node: Node) -> f64 {
         let amounts: Vec<u64> =
             self.roles.used(node).iter().map(|used| u64::try_from(*used).unwrap_or(u64::MAX)).collect();
         self.roles.share_of(&amounts) as f64 / (1u64 << 48) as f64
