@@ -218,11 +218,13 @@ impl ConstraintTable {
     }
 
     /// Whether a conjunction can tell apart agents of one class.
+    #[cfg(test)]
     pub(crate) fn looks_at_hostname(&self, id: ConstraintId) -> bool {
         self.entry(id).is_some_and(|entry| !entry.on_hostname.is_empty())
     }
 
     /// The only host name that satisfies a conjunction, if it names one.
+    #[cfg(test)]
     pub(crate) fn only_host(&self, id: ConstraintId) -> Option<&Arc<str>> {
         self.entry(id)?.on_hostname.iter().find_map(|one| match &one.test {
             Test::Equals(name) => Some(name),

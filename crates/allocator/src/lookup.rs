@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// A table that is only ever asked for one key. Its hash is fixed and cheap: ids are minted by the master itself, counted
 /// up, and nobody can choose them so that they collide.
-pub(crate) type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+pub(crate) type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>; // lookup only
 
 /// Multiplies and mixes what ids consist of: a few 64-bit numbers.
 #[derive(Clone, Copy, Debug, Default)]

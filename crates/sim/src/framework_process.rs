@@ -255,8 +255,7 @@ impl World {
             Notice::InverseOffers(requests) => {
                 let show = |request: &holm_session::GiveBack| {
                     let offer = &request.offer;
-                    let agent =
-                        offer.agent.map_or_else(String::new, |agent| format!(" on {}", self.name_of_id(&agent)));
+                    let agent = offer.agent.map_or_else(String::new, |agent| format!(" on {}", self.name_of_id(agent)));
                     let suggested: Vec<_> = request.suggested.iter().map(ToString::to_string).collect();
                     let within = crate::text::show_duration(offer.deadline);
                     let (id, reason, role, resources) = (offer.id, offer.reason, &offer.role, &offer.resources);

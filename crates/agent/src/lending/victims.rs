@@ -99,7 +99,7 @@ impl Agent {
     pub(crate) fn declared_on(&self, runner: RunnerId, name: &ResourceName) -> u64 {
         let Some(slot) = self.slots.get(&runner) else { return 0 };
         let held = slot.load.works().filter_map(|(id, slots)| {
-            let shape = &self.durable.works.get(&id)?.launch.spec.resources;
+            let shape = &self.durable.works.get(id)?.launch.spec.resources;
             Some(shape.scalar(name).0.saturating_mul(u64::from(slots)))
         });
         held.fold(0, u64::saturating_add)

@@ -29,6 +29,9 @@ fn revocable(id: &str, count: u32, slots: u32, resources: &str) -> Launch {
 #[derive(Clone, Default)]
 struct Usage(BTreeMap<RunnerId, (u64, u64)>);
 
+/// Which work, which of its positions, and the grace.
+type Preempted = (WorkId, Option<(u32, u32)>, Duration);
+
 impl Usage {
     fn of(uses: &[(RunnerId, u64, u64)]) -> Usage {
         Usage(uses.iter().map(|(runner, milli, memory)| (*runner, (*milli, *memory))).collect())
@@ -59,7 +62,7 @@ impl Rig {
         said.collect()
     }
 
-    fn preemptions(&self) -> Vec<(WorkId, Option<(u32, u32)>, Duration)> {
+    fn preemptions(&self) -> Vec<Preempted> {
         let kills = self.effects.iter().filter_map(|effect| match effect {
             AgentEffect::ToRunner { message: ToRunner::Kill { work, positions, grace }, .. } => {
                 Some((*work, *positions, *grace))

@@ -52,6 +52,7 @@ fn order(spots: &mut Vec<Spot>, placement: Placement, draws: &mut Draws) {
 }
 
 /// The one agent for a part of a demand of at least `least` bundles: the first in the order of `placement`.
+#[cfg(test)]
 pub(crate) fn best(mut spots: Vec<Spot>, least: u32, placement: Placement, draws: &mut Draws) -> Option<Spot> {
     spots.retain(|spot| spot.fits >= least);
     order(&mut spots, placement, draws);

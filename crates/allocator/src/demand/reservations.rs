@@ -131,7 +131,8 @@ impl Reservations {
         self.by_leaf.values().map(|one| one.until).min()
     }
 
-    /// What is wrong with the indices.
+    /// Whether the indices agree.
+    #[cfg(test)]
     pub(crate) fn is_consistent(&self) -> bool {
         let agents: Vec<(Slot, Leaf)> =
             self.by_leaf.iter().flat_map(|(leaf, one)| one.agents.keys().map(|agent| (*agent, *leaf))).collect();
@@ -216,7 +217,7 @@ mod tests {
             since: Time::from_micros(since),
             leaf: leaf(number),
         };
-        let mut turns = vec![turn(0, 1, 1), turn(5, 9, 3), turn(0, 1, 0), turn(-1, 0, 2)];
+        let mut turns = [turn(0, 1, 1), turn(5, 9, 3), turn(0, 1, 0), turn(-1, 0, 2)];
         turns.sort();
         assert_eq!(turns.iter().map(|turn| turn.leaf).collect::<Vec<_>>(), [3, 0, 1, 2].map(leaf));
         assert_eq!(patience(Duration::from_secs(30), 3), Duration::from_secs(240));

@@ -1,3 +1,5 @@
+//! What excludes a class of agents, one cause at a time.
+
 use holm_model::{Epoch, Subject, Test};
 
 use super::*;

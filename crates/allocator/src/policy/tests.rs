@@ -11,6 +11,9 @@ fn columns(reads: &[&str], writes: &[&str]) -> Columns {
     Columns::of(&PolicyDescription { name: "test".to_owned(), reads: owned(reads), writes: owned(writes) }).unwrap()
 }
 
+/// Rows, and the columns told of them.
+type RowsAndColumns = (Vec<u32>, Vec<String>);
+
 /// Roles by path, with a weight each.
 struct World {
     rows: Rows<&'static str>,
@@ -44,7 +47,7 @@ impl World {
     }
 
     /// What is told now: rows removed, and per patch the rows with their columns.
-    fn tell(&mut self) -> (Vec<u32>, Vec<(Vec<u32>, Vec<String>)>) {
+    fn tell(&mut self) -> (Vec<u32>, Vec<RowsAndColumns>) {
         self.request += 1;
         let (table, weights) = (self.table(), &self.weights);
         let patches = self.rows.tell(self.request, Table::Roles, &table, |role, column| cell(weights, role, column));

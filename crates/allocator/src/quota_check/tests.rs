@@ -1,3 +1,5 @@
+//! Sets of quotas that are let through, and those that are not, with the rule and the numbers.
+
 use holm_model::parse_amounts;
 
 use super::*;

@@ -445,8 +445,7 @@ impl Churn {
         prop_assert_eq!(distinct.len(), agents.len(), "an agent is kept for one");
         // A tenth of 32 cpus is less than any agent: beside the one that is always possible, a second one is small.
         let needs = |one: &&holm_allocator::Waiting| one.demand.shape.scalar(&ResourceName::Cpus).0;
-        let smallest: u64 =
-            kept.iter().map(|one| needs(one)).sum::<u64>() - kept.iter().map(|one| needs(one)).max().unwrap_or(0);
+        let smallest: u64 = kept.iter().map(needs).sum::<u64>() - kept.iter().map(needs).max().unwrap_or(0);
         prop_assert!(smallest <= 3_200, "{smallest}");
         Ok(())
     }

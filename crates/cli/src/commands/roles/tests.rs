@@ -1,3 +1,5 @@
+//! What people are shown of roles.
+
 use holm_model::parse_amounts;
 
 use super::*;
