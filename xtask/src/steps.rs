@@ -88,7 +88,21 @@ pub(crate) fn test_plan(cargo: &Cargo) -> Vec<Step> {
     const GUESTS: &str = "sample-tasks/Cargo.toml";
     const GUEST_TARGETS: [&str; 4] = ["--target", "wasm32-wasip1", "--target", "wasm32-wasip2"];
     // Guests are linted and tested beside the workspace's own output, where cargo's lock and cache are the same.
-    let guests = |more: &[&'static str]| [&["--manifest-path", GUESTS, "--workspace"], more].concat();
+    // Policies do without std, and with std in the same build they would get it: they are linted by themselves.
+    const POLICIES: [&str; 3] = ["policy-guest", "rogue-policy", "strict-priority"];
+    let guests = |more: &[&'static str]| {
+        let others = POLICIES.iter().flat_map(|name| ["--exclude", name]);
+        ["--manifest-path", GUESTS, "--workspace"]
+            .into_iter()
+            .chain(others)
+            .chain(more.iter().copied())
+            .collect::<Vec<_>>()
+    };
+    let policies: Vec<&str> = ["--manifest-path", GUESTS, "--target", "wasm32-wasip2"]
+        .into_iter()
+        .chain(POLICIES.iter().flat_map(|name| ["-p", name]))
+        .chain(["--", "-D", "warnings"])
+        .collect();
     let mut documentation = cargo.step("documentation", "doc", &["--workspace", "--no-deps"]);
     documentation.command.env("RUSTDOCFLAGS", "-D warnings");
     let mut plan = vec![
@@ -100,6 +114,7 @@ pub(crate) fn test_plan(cargo: &Cargo) -> Vec<Step> {
             "clippy",
             &guests(&[&GUEST_TARGETS[..], &["--", "-D", "warnings"]].concat()),
         ),
+        cargo.step("lints of the policies among the sample tasks", "clippy", &policies),
         cargo.step("tests", "test", &["--workspace"]),
         cargo.step("tests of the sample tasks", "test", &["--manifest-path", GUESTS, "-p", "words"]),
         documentation,

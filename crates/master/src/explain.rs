@@ -185,14 +185,15 @@ impl Master {
         if framework.connected().is_none() {
             return Some(Cause::Disconnected);
         }
+        // First what is more telling: without a demand it does not want offers either.
+        let by_demand = framework.role_options.get(role).is_some_and(|options| options.by_demand);
+        if by_demand && demand.is_none_or(|demand| demand.count == 0) {
+            return Some(Cause::NoDemand);
+        }
         let share = scene.shares.iter().find(|share| share.role == *role);
         let own = share.and_then(|share| share.frameworks.iter().find(|own| own.framework == framework.id));
         if own.is_some_and(|own| !own.wanting) {
             return Some(Cause::Suppressed);
-        }
-        let by_demand = framework.role_options.get(role).is_some_and(|options| options.by_demand);
-        if by_demand && demand.is_none_or(|demand| demand.count == 0) {
-            return Some(Cause::NoDemand);
         }
         let (held, limit) = (framework.offers.len(), self.options.max_framework_offers);
         if held >= limit {

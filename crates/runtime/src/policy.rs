@@ -146,7 +146,7 @@ impl PolicyProgram {
     /// Starts an instance and asks it what it is. Blocks for as long as a call may take.
     ///
     /// # Errors
-    /// When it fails, or does not accept its configuration.
+    /// When its functions have other types than the world's, when it fails, or does not accept its configuration.
     pub fn start(&self) -> Result<PolicyGuest, PolicyError> {
         let options = self.options.clone();
         let until = Instant::now() + options.time;
@@ -160,8 +160,11 @@ impl PolicyProgram {
             Ok(UpdateDeadline::Continue(1))
         });
         let mut budget = Budget::begin(&mut store, &options, &self.ticker);
-        let instance = self.policy.instantiate(&mut *budget.store);
-        let policy = budget.judge(instance).map_err(PolicyError::Describe)?;
+        let instance = self.policy.instance_pre().instantiate(&mut *budget.store);
+        let instance = budget.judge(instance).map_err(PolicyError::Describe)?;
+        // Names were checked when it was loaded; types can be compared only now.
+        let types = |error: wasmtime::Error| PolicyError::Types(clip(&format!("{error:#}")));
+        let policy = Policy::new(&mut *budget.store, &instance).map_err(types)?;
         let described = policy.holm_policy_ranking().call_describe(&mut *budget.store, &options.config);
         let described = budget.judge(described).map_err(PolicyError::Describe)?;
         drop(budget);

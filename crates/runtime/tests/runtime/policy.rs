@@ -117,7 +117,8 @@ fn what_is_no_policy_is_refused_by_what_it_is() {
         (b"#!/bin/sh".to_vec(), "cannot be loaded"),
         (b"\0asm\x0d\0\x01\0garbage".to_vec(), "cannot be compiled"),
     ] {
-        let Err(error) = load(&bytes, "") else { panic!("accepted; expected {expected}") };
+        let started = load(&bytes, "").and_then(|program| program.start());
+        let Err(error) = started else { panic!("accepted; expected {expected}") };
         assert!(error.to_string().contains(expected), "{error}");
     }
 }

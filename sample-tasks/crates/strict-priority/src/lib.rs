@@ -90,7 +90,12 @@ impl Guest for StrictPriority {
                 // The smaller rank goes first.
                 let ranks = paths.iter().map(|path| -f64::from(priority(&priorities, path))).collect();
                 let ranks = Column { name: "rank".to_owned(), values: Values::Numbers(ranks) };
-                answer.push(Patch { table: table.clone(), removed: Vec::new(), rows: rows.clone(), columns: vec![ranks] });
+                answer.push(Patch {
+                    table: table.clone(),
+                    removed: Vec::new(),
+                    rows: rows.clone(),
+                    columns: vec![ranks],
+                });
             }
         }
         Ok(answer)

@@ -175,7 +175,7 @@ impl Serialize for AmountsRow {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let number = |name: &holm_model::ResourceName, amount: &holm_model::Amount| match name.is_bytes() {
             true => Value::from(amount.0),
-            false if amount.0 % 1000 == 0 => Value::from(amount.0 / 1000),
+            false if amount.0.is_multiple_of(1000) => Value::from(amount.0 / 1000),
             false => Value::from(amount.0 as f64 / 1000.0),
         };
         serializer.collect_map(self.0.iter().map(|(name, amount)| (name.as_str(), number(name, amount))))
