@@ -4,8 +4,8 @@
 //! rank goes first, and equal ranks are ordered as ever. It only reorders: whatever it answers, limits, headroom for guarantees,
 //! reservations and filters decide what may be granted at all.
 //!
-//! A policy is never asked within a decision. It is told what has changed of the columns it reads ([`columns`] names them, [`rows`]
-//! remembers what was told), and its answer, once found to make sense ([`answer`]), stands until the next. `wit/policy` says
+//! A policy is never asked within a decision. It is told what has changed of the columns it reads (`columns` names them, `rows`
+//! remembers what was told), and its answer, once found to make sense (`answer`), stands until the next. `wit/policy` says
 //! the same to authors of Wasm policies.
 
 mod answer;
