@@ -24,6 +24,9 @@ fn step(ends: usize, does: impl FnMut(&Offer, &mut Calls) + Send + 'static) -> S
     Step { does: Box::new(does), ends }
 }
 
+/// What an offer has at least that a step is done with: what the last step's task held may come back on its own, and first.
+const ENOUGH: &str = "cpus:1;mem:256MiB";
+
 /// Does its steps, each with an offer of everything that is free, and remembers how every task ended.
 struct Script {
     steps: Vec<Step>,
@@ -39,7 +42,11 @@ impl Scheduler for Script {
     fn handle(&mut self, events: Vec<Event>, calls: &mut Calls) {
         for event in events {
             match event {
-                Event::Offers(offers) if self.ends.len() >= self.wanted && !self.steps.is_empty() => {
+                Event::Offers(offers)
+                    if self.ends.len() >= self.wanted
+                        && !self.steps.is_empty()
+                        && offers[0].resources.contains(&ENOUGH.parse().unwrap()) =>
+                {
                     let mut step = self.steps.remove(0);
                     self.wanted += step.ends;
                     (step.does)(&offers[0], calls);
